@@ -3,6 +3,7 @@ package several
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -55,19 +56,23 @@ func (st *stream) run(ctx context.Context, s *Source, q *query.Query) {
 	})
 }
 
-// found returns texts with their keys, which do not travel.
+// found returns texts with their keys, which do not travel. They are kept: nobody says that they are done with.
 func found(t query.Texts) ([]store.Found, error) {
-	own, ok := t.(*store.Texts)
+	own, ok := t.(interface{ Found() []store.Found })
 	if !ok {
-		return nil, errors.New("texts of another kind")
+		return nil, fmt.Errorf("texts of another kind: %T", t)
 	}
-	for i := range own.List {
-		f := &own.List[i]
+	if err := t.Open(); err != nil {
+		return nil, err
+	}
+	list := own.Found()
+	for i := range list {
+		f := &list[i]
 		if f.Ms == 0 && f.Serial == 0 {
 			f.Ms, f.Serial, _ = store.Stamp(f.Text, f.Counted)
 		}
 	}
-	return own.List, nil
+	return list, nil
 }
 
 // merge puts together what collectors find, in one goroutine.

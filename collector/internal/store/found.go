@@ -54,6 +54,9 @@ type Texts struct {
 // Len implements query.Texts.
 func (t *Texts) Len() int { return len(t.List) }
 
+// Found returns the events, valid once Open was called and until Done is.
+func (t *Texts) Found() []Found { return t.List }
+
 // Open implements query.Texts.
 func (*Texts) Open() error { return nil }
 
