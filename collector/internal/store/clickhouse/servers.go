@@ -21,8 +21,9 @@ import (
 const (
 	dialTime = 10 * time.Second
 	nodeTime = 2 * time.Minute
-	// answerTime is how long a server may be silent: at work it says every moment how far it is.
-	answerTime = time.Minute
+	// answerTime is how long one query may take, of which a window of rows or a count of all is the longest. The client takes it for
+	// the whole answer, and not for each read.
+	answerTime = 5 * time.Minute
 	// pool is how many connections to one server there may be.
 	pool = 16
 )
@@ -245,7 +246,7 @@ func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Con
 	return fmt.Errorf("%w: %w", ErrCluster, err)
 }
 
-// byHealth returns the servers, those last that have failed in the last half minute: one that hangs costs a minute each time.
+// byHealth returns the servers, those last that have failed in the last half minute: one that hangs costs minutes each time.
 func byHealth(nodes []*node) []*node {
 	since := time.Now().Add(-30 * time.Second).UnixNano()
 	out := slices.Clone(nodes)
