@@ -55,16 +55,16 @@ func (w *writer) write(stop <-chan struct{}) {
 
 // asker asks again and again, and finds whether an answer is short.
 type asker struct {
-	t               *testing.T
-	right, failed   atomic.Int64
-	mu              sync.Mutex
-	last            map[string]int // guarded by mu: by host, how many records the last right answer had
-	lastFailed      string         // guarded by mu
-	wrong           []string       // guarded by mu
-	fixedHost       string
-	fixed           int
-	collectorFolder string
-	bins            *harness.Binaries
+	bins          *harness.Binaries
+	socket        string // the collector's: without one, nobody is to open the store in its place
+	fixedHost     string // has so many records from the start
+	fixed         int
+	right, failed atomic.Int64
+
+	mu         sync.Mutex
+	last       map[string]int // guarded by mu: by host, how many records the last right answer had
+	lastFailed string         // guarded by mu
+	wrong      []string       // guarded by mu
 }
 
 // ask asks for a host's records, and returns how many an answer that did not fail had.
@@ -72,7 +72,7 @@ func (a *asker) ask(host string) (n int, ok bool) {
 	a.mu.Lock()
 	least := a.last[host]
 	a.mu.Unlock()
-	r, err := harness.Run(3*time.Minute, a.bins.Collector, "search", "--store", a.collectorFolder, "--no-coverage-note", "--format", "raw", "-n", host)
+	r, err := harness.Run(3*time.Minute, a.bins.Collector, "search", "--api", a.socket, "--no-coverage-note", "--format", "raw", "-n", host)
 	said := strings.TrimSpace(string(r.Stderr))
 	nothing := r.Code == 1 && len(r.Stdout) == 0 && (said == "" || strings.HasPrefix(said, "NOTE - no record is of a host called ") || said == "<no matches>")
 	if err != nil || r.Code != 0 && !nothing {
@@ -143,7 +143,7 @@ func TestClusterFaults(t *testing.T) {
 		writing.Add(1)
 		go func() { defer writing.Done(); w.write(stop) }()
 	}
-	a := &asker{t: t, last: map[string]int{}, fixedHost: "before", fixed: len(before), collectorFolder: o.Store, bins: binaries(t)}
+	a := &asker{bins: binaries(t), socket: filepath.Join(o.Store, "collector.sock"), last: map[string]int{}, fixedHost: "before", fixed: len(before)}
 	done := make(chan struct{})
 	asking.Add(1)
 	go func() {
@@ -200,10 +200,10 @@ func TestClusterFaults(t *testing.T) {
 	time.Sleep(20 * time.Second)
 	must(atOnceKeepers(cl.Keepers[:2]))
 	well("the loss of two keepers")
-	must(cl.Nodes[1].FillDisk())
+	must(cl.Nodes[0].FillDisk()) // the one that is asked first
 	time.Sleep(10 * time.Second)
 	well("a full disk, still full")
-	must(cl.Nodes[1].FreeDisk())
+	must(cl.Nodes[0].FreeDisk())
 	well("a full disk")
 	cl.Nodes[2].Kill()
 	must(cl.Nodes[2].Wipe())
