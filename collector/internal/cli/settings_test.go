@@ -68,7 +68,7 @@ func configured(t *testing.T, text string, args ...string) (*options, *conf.File
 // another is a value for a setting that is not the one it has.
 func another(t *testing.T, s settings.Setting) string {
 	t.Helper()
-	for _, v := range append(s.OneOf, "127.0.0.1:6060", "127.0.0.2", "11%", "3", "2", "31s", "3M", "/other", "other", "psk", "pqc", "TLS_AES_128_GCM_SHA256", "X25519", "off") {
+	for _, v := range append(s.OneOf, "127.0.0.1:6060", "127.0.0.2", "11%", "3", "2", "31s", "3M", "/other", "other", "psk", "pqc", "TLS_AES_128_GCM_SHA256", "X25519", "off", "web*: 3d") {
 		before := s.Get()
 		if s.Set(v) == nil && s.Get() != before {
 			return v
