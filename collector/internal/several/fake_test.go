@@ -28,6 +28,7 @@ type fake struct {
 
 	parts   int           // events are sent so many at a time; 0: one
 	fails   int           // Scan fails behind so many events; 0: it does not
+	damaged bool          // of the store something cannot be read, beside the events
 	stalls  chan struct{} // Scan stands still behind each part until this is closed, or it is told to end; nil: it does not
 	ended   chan struct{} // is closed when it is told to end
 	hung    atomic.Bool   // Status does not answer
@@ -84,6 +85,9 @@ func (f *fake) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts
 			}
 		}
 	}
+	if f.damaged {
+		return store.ErrDamaged
+	}
 	return nil
 }
 
@@ -102,6 +106,9 @@ func (f *fake) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) e
 
 func (f *fake) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields, nil)
+	if f.damaged && len(fields) > 0 {
+		return nil, store.ErrDamaged
+	}
 	return sum, f.Scan(ctx, q, func(ev *event.Event) error {
 		if len(fields) == 0 {
 			sum.Events++

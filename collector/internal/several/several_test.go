@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -147,6 +148,27 @@ func TestCount(t *testing.T) {
 		if n += sum.Events; n != 6 {
 			t.Errorf("%v: %d events, want 6", fields, n)
 		}
+	}
+}
+
+// TestCountDamaged counts an event once that two collectors have, of which one has a damaged store: that one cannot say whose events it has. What is to be
+// counted by values has to be read.
+func TestCountDamaged(t *testing.T) {
+	a := &fake{events: lines(at("h", 1), at("h", 2), at("h", 9000)), damaged: true}
+	b := &fake{events: lines(at("h", 2), at("h", 3), at("g", 4), at("h", 5000))}
+	s := opened(t, a, b)
+	sum, err := s.Tally(t.Context(), &query.Query{}, nil, nil)
+	if err != nil || sum.Events != 6 {
+		t.Errorf("%d events, want 6: %v", sum.Events, err)
+	}
+	if m := s.Missing(); len(m) != 1 || m[0].Collector != "c1" || !m[0].Part || !errors.Is(m[0].Err, store.ErrDamaged) {
+		t.Errorf("%+v", m)
+	}
+	if _, err := s.Tally(t.Context(), &query.Query{}, []query.Field{query.FieldType}, func(*event.Event) error { return nil }); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("by type: %v", err)
+	}
+	if len(s.asked()) != 2 {
+		t.Error("a collector that can be read is not asked any more")
 	}
 }
 

@@ -26,7 +26,8 @@ const (
 
 // Tally implements query.Source. Each collector counts what only it can have: what two of them may have is
 // read and merged, and given to rest. These are the events of hosts that several collectors know, in hours
-// of which several have any.
+// of which several have any. Error: store.ErrDamaged where fields are asked for and a collector cannot count, because
+// its store is damaged: what can be read of it, Scan gives.
 func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields, q.Memory)
 	if q.AfterBatch != 0 {
@@ -40,6 +41,9 @@ func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field
 	}
 	c := &counting{s: s, q: q, fields: fields, sum: sum, rest: rest}
 	err := c.run(ctx)
+	if len(fields) == 0 && errors.Is(err, store.ErrDamaged) { // what two of them have is not known, and nothing is counted yet
+		err = s.Scan(ctx, q, rest)
+	}
 	if err == nil {
 		err = s.none()
 	}
@@ -167,6 +171,9 @@ func (c *counting) each(ctx context.Context, ask func(*member) *query.Query) err
 				errs[i] = bad
 				cancel()
 			case ctx.Err() != nil || err == nil:
+			case errors.Is(err, store.ErrDamaged) && len(c.fields) > 0: // it has counted nothing of what can be read
+				errs[i] = err
+				cancel()
 			case errors.Is(err, store.ErrDamaged):
 				c.s.lacks(m, err)
 			default:
@@ -206,10 +213,11 @@ func (c *counting) times(hosts []string) *query.Query {
 	return q
 }
 
-// values returns which values of a field each collector's events have.
+// values returns which values of a field each collector's events have. Error: store.ErrDamaged where that cannot be told of one.
 func (c *counting) values(ctx context.Context, f query.Field, q *query.Query) (map[*member]map[string]bool, error) {
-	var mu sync.Mutex // guards all
+	var mu sync.Mutex // guards all and damage
 	all := map[*member]map[string]bool{}
+	var damage error
 	var asking sync.WaitGroup
 	for _, m := range c.s.asked() {
 		asking.Go(func() {
@@ -228,17 +236,20 @@ func (c *counting) values(ctx context.Context, f query.Field, q *query.Query) (m
 				}
 				return err
 			})
-			if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrDamaged) {
+			damaged := errors.Is(err, store.ErrDamaged)
+			if err != nil && ctx.Err() == nil && !damaged {
 				c.s.fail(m, Failure{Err: err})
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all[m] = has
+			if all[m] = has; damaged {
+				damage = err
+			}
 		})
 	}
 	asking.Wait()
-	return all, ctx.Err()
+	return all, errors.Join(damage, ctx.Err())
 }
 
 // several returns the values that more than one collector has, sorted.
