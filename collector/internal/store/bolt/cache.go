@@ -27,7 +27,7 @@ type frameKey struct {
 type cache struct {
 	mu    sync.Mutex // guards everything below
 	limit int64
-	size  int64      // of all texts in lru
+	size  int64      // of the memory of all texts in lru: one of another frame's may be much larger than its text
 	lru   *list.List // of *cached, the latest in front
 	all   map[frameKey]*cached
 	spare [][]byte // memory for frames to come, at most maxSpare
@@ -97,13 +97,13 @@ func (c *cache) get(key frameKey, fill func(memory []byte) ([]byte, error)) (*ca
 		return nil, e.err
 	}
 	e.el = c.lru.PushFront(e)
-	c.size += int64(len(e.text))
+	c.size += int64(cap(e.text))
 	for c.size > c.limit && c.lru.Len() > 1 {
 		old := c.lru.Back()
 		x := old.Value.(*cached)
 		c.lru.Remove(old)
 		delete(c.all, x.key)
-		c.size -= int64(len(x.text))
+		c.size -= int64(cap(x.text))
 		x.el = nil
 		c.reuse(x)
 	}

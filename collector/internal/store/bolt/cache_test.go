@@ -63,3 +63,32 @@ func TestCacheUsesMemoryAgain(t *testing.T) {
 		t.Errorf("memory was used again %d times, %d are spare, %d bytes are cached", again, len(c.spare), c.size)
 	}
 }
+
+// Small frames that take the memory of large ones count as what they hold: else a cache of some bytes would hold many times as many.
+func TestCacheBoundsMemory(t *testing.T) {
+	const large, small = 1 << 16, 1 << 8
+	c := newCache(16 * large)
+	for i := range uint32(5000) {
+		size := small
+		if i%4 == 0 {
+			size = large
+		}
+		e, err := c.get(frameKey{frame: i}, func(memory []byte) ([]byte, error) {
+			if cap(memory) < size {
+				memory = make([]byte, 0, size)
+			}
+			return memory[:size], nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.done(e, false)
+	}
+	held := 0
+	for _, e := range c.all {
+		held += cap(e.text)
+	}
+	if held > int(c.limit) || held < int(c.limit)/2 {
+		t.Errorf("%d bytes are held, %d at most", held, c.limit)
+	}
+}
