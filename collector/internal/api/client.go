@@ -127,12 +127,16 @@ func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field
 		req.Fields = append(req.Fields, uint32(f))
 	}
 	sum := query.NewTally(fields, q.Memory)
-	return sum, stream(ctx, c, req, c.q.Tally, func(r *fleet.TallyResponse) error {
+	err := stream(ctx, c, req, c.q.Tally, func(r *fleet.TallyResponse) error {
 		if err := unpack(r.GetRest(), rest); err != nil {
 			return err
 		}
 		return addTally(sum, r)
 	})
+	if err == nil && !combined(sum) {
+		err = errNoCombinations
+	}
+	return sum, err
 }
 
 // About implements query.Source.

@@ -87,6 +87,19 @@ func toTally(sum *query.Tally, fields []query.Field, send func(*fleet.TallyRespo
 	return nil
 }
 
+// errNoCombinations is returned for a collector that is older than query.FieldEach: it counts the values of the other fields instead.
+var errNoCombinations = fmt.Errorf("%w: it is older than this program, and counts no combinations of values", ErrQuery)
+
+// combined reports whether sum has all combinations that were asked for, if any were: an event has one at least.
+func combined(sum *query.Tally) bool {
+	if !sum.Combines() {
+		return true
+	}
+	events := int64(0)
+	sum.Of(query.FieldEach).Each(func(_ string, n int64) { events += n })
+	return events >= sum.Events
+}
+
 // addTally adds what a response has of a tally to sum.
 func addTally(sum *query.Tally, r *fleet.TallyResponse) error {
 	sum.Events += r.GetEvents()
@@ -98,6 +111,9 @@ func addTally(sum *query.Tally, r *fleet.TallyResponse) error {
 			return errResponse
 		}
 		vs := sum.Of(query.Field(t.GetField()))
+		if vs == nil && sum.Combines() {
+			return errNoCombinations
+		}
 		if vs == nil {
 			return errResponse
 		}

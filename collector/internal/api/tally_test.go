@@ -59,8 +59,12 @@ func TestTally(t *testing.T) {
 	}
 	// A collector that does not know combinations counts the fields themselves.
 	src.err = nil
-	if _, err := c.Tally(context.Background(), &query.Query{}, []query.Field{query.FieldFile, query.FieldEach}, none); err == nil {
-		t.Error("values of fields were taken for combinations")
+	if _, err := c.Tally(context.Background(), &query.Query{}, []query.Field{query.FieldFile, query.FieldEach}, none); !errors.Is(err, ErrQuery) {
+		t.Errorf("values of fields were taken for combinations: %v", err)
+	}
+	sum = query.NewTally([]query.Field{query.FieldFile, query.FieldEach}, nil)
+	if sum.Events = 1; combined(sum) { // and says nothing where they have no values
+		t.Error("an event without a combination was taken for counted")
 	}
 	if src.got.Memory == nil || src.got.Memory.Take(allMemory) {
 		t.Error("a tally has no bound")

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -28,6 +29,7 @@ type fake struct {
 
 	parts   int           // events are sent so many at a time; 0: one
 	fails   int           // Scan fails behind so many events; 0: it does not
+	older   bool          // it knows no combinations of values
 	damaged bool          // of the store something cannot be read, beside the events
 	stalls  chan struct{} // Scan stands still behind each part until this is closed, or it is told to end; nil: it does not
 	ended   chan struct{} // is closed when it is told to end
@@ -106,6 +108,9 @@ func (f *fake) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) e
 
 func (f *fake) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields, nil)
+	if f.older && slices.Contains(fields, query.FieldEach) {
+		return sum, api.ErrQuery
+	}
 	if f.damaged && len(fields) > 0 {
 		return nil, store.ErrDamaged
 	}

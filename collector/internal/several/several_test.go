@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -169,6 +170,19 @@ func TestCountDamaged(t *testing.T) {
 	}
 	if len(s.asked()) != 2 {
 		t.Error("a collector that can be read is not asked any more")
+	}
+}
+
+// TestCountOlder asks for combinations of which one of two collectors knows nothing: it has not failed, and has to be read.
+func TestCountOlder(t *testing.T) {
+	a, b := &fake{events: lines(at("h", 1)), older: true}, &fake{events: lines(at("g", 2))}
+	s := opened(t, a, b)
+	_, err := s.Tally(t.Context(), &query.Query{}, []query.Field{query.FieldNode, query.FieldExe, query.FieldEach}, func(*event.Event) error { return nil })
+	if !errors.Is(err, api.ErrQuery) || s.Missing() != nil {
+		t.Errorf("%v, and it lacks %+v", err, s.Missing())
+	}
+	if got := scanned(t, s, &query.Query{}); len(got) != 2 {
+		t.Errorf("%q", got)
 	}
 }
 

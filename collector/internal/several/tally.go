@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -26,8 +27,8 @@ const (
 
 // Tally implements query.Source. Each collector counts what only it can have: what two of them may have is
 // read and merged, and given to rest. These are the events of hosts that several collectors know, in hours
-// of which several have any. Error: store.ErrDamaged where fields are asked for and a collector cannot count, because
-// its store is damaged: what can be read of it, Scan gives.
+// of which several have any. Errors where fields are asked for and a collector cannot count: store.ErrDamaged, because
+// its store is, and api.ErrQuery, because it is older. What it has, Scan gives.
 func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields, q.Memory)
 	if q.AfterBatch != 0 {
@@ -171,7 +172,7 @@ func (c *counting) each(ctx context.Context, ask func(*member) *query.Query) err
 				errs[i] = bad
 				cancel()
 			case ctx.Err() != nil || err == nil:
-			case errors.Is(err, store.ErrDamaged) && len(c.fields) > 0: // it has counted nothing of what can be read
+			case len(c.fields) > 0 && (errors.Is(err, store.ErrDamaged) || errors.Is(err, api.ErrQuery)): // it can be read
 				errs[i] = err
 				cancel()
 			case errors.Is(err, store.ErrDamaged):
