@@ -61,9 +61,10 @@ type Store struct {
 
 	opened opened
 
-	senders *senders
-	version int // of the folder
-	found   int // of the folder, as it was found
+	senders    *senders
+	version    int    // of the folder
+	found      int    // of the folder, as it was found
+	handedOver uint64 // the last batch that log and manifest knew of when they were opened; either may be some batches behind
 	sealing
 	compacting compacting
 	list       listing
@@ -151,10 +152,22 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.reconcile(); err != nil || o.ReadOnly {
 		return s, err
 	}
+	if s.version >= layout.ElsewhereVersion {
+		s.passHandedOver()
+	}
 	if err := s.keepID(); err != nil {
 		s.log.Warn("the store", "error", err) // the next batch does it
 	}
 	return s, nil
+}
+
+// passHandedOver moves the writer's place, where it was lost, behind all batches that another engine may have: it knows them by their numbers, and
+// would take the next ones for them.
+func (s *Store) passHandedOver() {
+	const unknown = 1 << 20 // more than log and manifest are ever behind
+	if s.state.ID < s.handedOver || s.state.ID == 0 && len(s.broken) > 0 {
+		s.state.ID = s.handedOver + unknown
+	}
 }
 
 // claim checks that the folder is a store's or new, takes its lock, and reads the manifest.

@@ -251,6 +251,36 @@ func TestHandsOnAnOutbox(t *testing.T) {
 	}
 }
 
+// A place that has lost its partition, and with it the writer's place, uses no number again: the engine knows those, and would take the
+// next batches for some that it has.
+func TestOutboxGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, attack := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"damaged": func(path string) error { return os.Truncate(path, 5000) },
+	} {
+		dir, m, ctx := t.TempDir(), storetest.NewMemory(), context.Background()
+		s := open(t, Options{Dir: dir})
+		must(t, s.MarkElsewhere())
+		o := NewOutbox(ctx, s, m)
+		fill(t, o, 1, 5)
+		must(t, o.Close())
+		must(t, attack(partPath(dir, 2)))
+		for range 2 { // it is so after another start, too
+			o = NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+			st, err := o.State(ctx)
+			must(t, err)
+			before, err := m.Stats(ctx)
+			must(t, err)
+			fill(t, o, int(st.ID)+1, 2)
+			if got, err := m.Stats(ctx); err != nil || got.Events != before.Events+2*60 {
+				t.Errorf("%s: the last batch is %d; of two more the engine has %d events, %v, want 120", name, st.ID, got.Events-before.Events, err)
+			}
+			must(t, o.Close())
+		}
+	}
+}
+
 func mustRead(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

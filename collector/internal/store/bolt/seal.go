@@ -144,6 +144,7 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return err
 	}
+	s.handedOver = max(s.tree.LastBatch(), s.list.file.Content().Batch)
 	if err = s.checkBehind(o); err == nil {
 		s.oweAll()
 		err = s.sealMadeFound()
