@@ -47,14 +47,14 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 	a := &account{read: time.Now()}
 	db, first := c.address.Database, of[names[0]]
 	// Which was the last is asked first: what comes in between is in the sums, and in no snapshot.
-	err := c.ask(ctx, first, "SELECT store, batch, day, part FROM "+db+".batches ORDER BY store, batch DESC, part DESC LIMIT 1 BY store",
+	err := c.ask(ctx, first, "SELECT store, batch, day, part, events, records, bytes, min_ms, max_ms FROM "+db+".batches ORDER BY store, batch DESC, part DESC LIMIT 1 BY store",
 		func() { a.last = map[string]row{} },
 		func(scan func(...any) error) error {
 			var id string
 			var r row
 			var day int32
 			var n uint32
-			err := scan(&id, &r.batch, &day, &n)
+			err := scan(&id, &r.batch, &day, &n, &r.events, &r.records, &r.bytes, &r.minMs, &r.maxMs)
 			r.part = store.Part{Day: dayOf(day), N: int(n)}
 			a.last[id] = r
 			return err

@@ -166,8 +166,8 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return err
 	}
 	defer e.appending.Unlock()
-	if b.ID <= a.last[e.opts.Store].batch {
-		return nil
+	if last := a.last[e.opts.Store]; b.ID <= last.batch {
+		return isStored(b, last)
 	}
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
@@ -209,6 +209,20 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return fmt.Errorf("store batch %d: %w", b.ID, err)
 	}
 	return nil
+}
+
+// isStored returns nil for a batch that comes again, whose row is the last one. Any other batch that has no number of its own would be lost
+// if it were taken for one that is there.
+func isStored(b *store.Sealed, last row) error {
+	r := row{part: last.part, batch: b.ID}
+	err := b.Each(func(_ string, ev *event.Event) error {
+		r.count(ev)
+		return nil
+	})
+	if err == nil && r != last && (r.batch != last.batch || last.events > 0) { // a row without events only begins a part
+		err = fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last.batch)
+	}
+	return err
 }
 
 // count adds an event to a batch's row.

@@ -68,7 +68,7 @@ func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
 	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
-		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "the wrong password": wrongPassword, "newer tables": newerTables,
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "the wrong password": wrongPassword, "newer tables": newerTables,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, c) })
 	}
@@ -135,6 +135,22 @@ func halfThere(t *testing.T, c *cluster.Cluster) {
 	}
 	if st, err := e.Stats(t.Context()); err != nil || st.Events != 103 {
 		t.Errorf("%+v, %v; want 103 events", st, err)
+	}
+}
+
+// A folder that is older than what the cluster has of it, or a second one, gives numbers again: its batches are refused, and never taken for those that are there.
+func copied(t *testing.T, c *cluster.Cluster) {
+	e := engineOf(t, address(t, c), "x")
+	must(t, e.Append(t.Context(), sealed(1, table(10))))
+	must(t, e.Append(t.Context(), sealed(2, table(20))))
+	for range 2 {
+		must(t, e.Append(t.Context(), sealed(2, table(20)))) // as an outbox does again
+		for id, n := range map[uint64]int{1: 10, 2: 21} {
+			if err := e.Append(t.Context(), sealed(id, table(n))); !errors.Is(err, ErrCopied) {
+				t.Errorf("batch %d of %d events: %v, want ErrCopied", id, n, err)
+			}
+		}
+		e = engineOf(t, e.opts.Address, "x")
 	}
 }
 

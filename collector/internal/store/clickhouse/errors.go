@@ -14,6 +14,9 @@ import (
 // ErrCluster is returned where the cluster cannot answer, or does not take events: the cause says why. The same may succeed later.
 var ErrCluster = errors.New("the ClickHouse cluster")
 
+// ErrCopied is returned for a batch whose number the cluster has already, and not for its events.
+var ErrCopied = errors.New("the cluster has other batches of this store: an older copy of its folder was put back, or two collectors have copies of one; nothing is stored until the newer folder is put back, or another one is begun (--store-folder)")
+
 // passing are the codes of errors that pass by themselves, or are of one server of several.
 var passing = []int32{
 	159, // TIMEOUT_EXCEEDED
