@@ -109,7 +109,7 @@ func (s *Server) keep(sp *space.Status) *alert.Keep {
 		{sp.Limits.AdminSpaceLeftAction.Do == "rotate", sp.Limits.AdminSpaceLeft.Of(sp.Usage.Total)},
 		{sp.Limits.DiskFullAction.Do == "rotate", sp.Reserve},
 	} {
-		if room := max(0, int64(sp.Usage.Free)-int64(a.at)); a.drops && (k.Free < 0 || room < k.Free) {
+		if room := max(0, int64(sp.Usage.Free)-int64(a.at)); a.drops && !s.remote() && (k.Free < 0 || room < k.Free) {
 			k.Free = room
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -23,11 +24,14 @@ func (s *Server) openSpace() {
 	s.space = space.New(space.Config{
 		Limits: s.cfg.Space, Space: free, Log: s.cfg.Log.Named("space"),
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
-		DropOldest: s.retention.DropOldest,
+		DropOldest: s.makeRoom,
 		Relieve:    s.relieve,
 		// What these need is opened later, and there when they are called.
 		Excess: func() uint64 { return s.outgrown.Excess() },
 		Lingering: func() uint64 {
+			if s.remote() {
+				return 0 // and nobody waits for a cluster to know how the disk is
+			}
 			st, err := s.store.Stats(context.Background())
 			if err != nil {
 				return 0
@@ -41,6 +45,21 @@ func (s *Server) openSpace() {
 		s.cfg.Log.Warn("admin_space_left lies within disk_reserve: records are refused before its action is done",
 			"admin_space_left_mib", admin>>20, "disk_reserve_mib", st.Reserve>>20)
 	}
+}
+
+// remote reports whether the events are elsewhere than on the disk.
+func (s *Server) remote() bool {
+	_, err := store.Able[store.Remote](s.store, "keep events elsewhere")
+	return err == nil
+}
+
+// makeRoom drops the oldest day for the disk's sake, where it is the disk that has it: a cluster's days, which are other collectors', too, make no
+// room here, and all would go.
+func (s *Server) makeRoom(ctx context.Context, reason string) (bool, error) {
+	if s.remote() {
+		return false, nil
+	}
+	return s.retention.DropOldest(ctx, reason)
 }
 
 // relieve has the journal's records put into the store, where they take a

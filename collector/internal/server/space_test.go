@@ -22,10 +22,13 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -106,6 +109,37 @@ func TestSpaceOverTheWire(t *testing.T) {
 			t.Errorf("/metrics lacks %s", want)
 		}
 	}
+}
+
+// Days that a cluster has are not dropped for the disk of a collector's folder, which gets no room by that: all would go.
+func TestNoRoomByRemoteDays(t *testing.T) {
+	t.Parallel()
+	events := storetest.NewMemory()
+	st := bolt.NewOutbox(t.Context(), openBolt(t), events)
+	for id := uint64(1); id <= 3; id++ {
+		tab := store.NewTable()
+		storetest.Fill(tab, storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start), 20)
+		if err := st.Append(t.Context(), &store.Batch{ID: id, Day: store.DayOf(storetest.Start) + store.Day(id), Events: tab, LSN: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &Server{store: st}
+	s.retention = retention.New(retention.Config{Events: st, Now: time.Now, Log: hclog.NewNullLogger(), Metrics: metrics.New(), Record: func(string, ...any) {}})
+	dropped, err := s.makeRoom(t.Context(), "disk_full_action")
+	now, serr := events.Stats(t.Context())
+	if dropped || err != nil || serr != nil || len(now.Parts) != 3 {
+		t.Errorf("dropped: %v, %v; %d days are left, %v; want all 3", dropped, err, len(now.Parts), serr)
+	}
+}
+
+func openBolt(t *testing.T) *bolt.Store {
+	t.Helper()
+	s, err := bolt.Open(bolt.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
 // A suspension is the stock one: refused in its words until it is resumed, and

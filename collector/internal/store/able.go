@@ -9,6 +9,9 @@ import (
 // evidence.Groups. A store can do it where it has the interface's methods. Whoever needs one asks Able, and says to the
 // user what to do instead where it is not there; nobody asks which engine a store has.
 
+// Remote is a store whose events are not on the disk of its folder: to drop them makes no room there.
+type Remote interface{ Remote() }
+
 // ErrUnable is returned by Able for what a store cannot do.
 var ErrUnable = errors.New("the engine that keeps this store's events cannot do that")
 

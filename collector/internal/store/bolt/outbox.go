@@ -53,8 +53,9 @@ type Outbox struct {
 }
 
 var (
-	_ store.Store = (*Outbox)(nil)
-	_ seal.Keeper = (*Outbox)(nil)
+	_ store.Store  = (*Outbox)(nil)
+	_ store.Remote = (*Outbox)(nil)
+	_ seal.Keeper  = (*Outbox)(nil)
 )
 
 // NewOutbox returns a place that keeps the events of local's batches in engine; its Close
@@ -172,6 +173,9 @@ func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	}
 	return snap, err
 }
+
+// Remote implements store.Remote.
+func (o *Outbox) Remote() {}
 
 // ID returns the place's ID.
 func (o *Outbox) ID() seglog.ID { return o.local.ID() }
