@@ -68,7 +68,7 @@ func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
 	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
-		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "the wrong password": wrongPassword, "newer tables": newerTables,
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, c) })
 	}
@@ -184,6 +184,18 @@ func wrongPassword(t *testing.T, c *cluster.Cluster) {
 	}
 	if err := e.Append(t.Context(), sealed(1, table(1))); !errors.Is(err, ErrCluster) {
 		t.Errorf("a batch: %v", err)
+	}
+}
+
+// Who leaves out servers of a shard, or a shard, is told so: half an answer, and batches on fewer servers than others think, would be the price.
+func otherShards(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	_, err := engineOf(t, a, "x").Stats(t.Context())
+	must(t, err)
+	_, err = c.Nodes[0].Query(fmt.Sprintf("INSERT INTO %s.meta (name, value) VALUES ('shards', '2')", a.Database))
+	must(t, err)
+	if _, err := engineOf(t, a, "y").Stats(t.Context()); !errors.Is(err, ErrCluster) || !strings.Contains(err.Error(), "shards=2") {
+		t.Errorf("one of two shards: %v", err)
 	}
 }
 

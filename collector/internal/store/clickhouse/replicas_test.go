@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,11 @@ func TestReplicas(t *testing.T) {
 	}
 	add()
 	find("all are there", true)
+	few := *e.opts.Address
+	few.Nodes = few.Nodes[:1]
+	if _, err := engineOf(t, &few, "y").Stats(t.Context()); !errors.Is(err, ErrCluster) || !strings.Contains(err.Error(), "3 replicas") {
+		t.Errorf("one server of three is named: %v", err)
+	}
 	for _, n := range c.Nodes {
 		n.Kill()
 		find(n.Name+" was killed just now", false)

@@ -35,24 +35,42 @@ func schema(db string) []string {
 	}
 }
 
-// prepare makes the tables on a server and looks whether they are of a version that this program knows.
-func (n *node) prepare(ctx context.Context, db string) error {
+// prepare makes the tables on a server and looks whether they are of a version that this program knows, and are used as the address says: with
+// another number of shards, or without some replicas, answers would be short, and batches on fewer servers than was promised.
+func (n *node) prepare(ctx context.Context, a *Address) error {
+	db := a.Database
 	for _, sql := range schema(db) {
 		if err := n.conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make the tables: %w", err)
 		}
 	}
-	var version uint64
-	if err := n.conn.QueryRow(ctx, "SELECT max(toUInt64OrZero(value)) FROM "+db+".meta WHERE name = 'version'").Scan(&version); err != nil {
-		return fmt.Errorf("read the tables' version: %w", err)
-	}
-	switch {
-	case version > Version:
-		return fmt.Errorf("%w: its tables are of version %d, this program knows up to %d", store.ErrVersion, version, Version)
-	case version == 0:
-		if err := n.conn.Exec(ctx, fmt.Sprintf("INSERT INTO %s.meta (name, value) SELECT 'version', '%d'", db, Version)); err != nil {
-			return fmt.Errorf("write the tables' version: %w", err)
+	for _, x := range []struct {
+		name string
+		is   uint64
+	}{{"version", Version}, {"shards", uint64(a.Shards)}} {
+		name, is := x.name, x.is
+		var least, most uint64
+		sql := "SELECT min(toUInt64OrZero(value)), max(toUInt64OrZero(value)) FROM " + db + ".meta WHERE name = " + quote(name)
+		if err := n.conn.QueryRow(ctx, sql).Scan(&least, &most); err != nil {
+			return fmt.Errorf("read the tables' %s: %w", name, err)
 		}
+		switch {
+		case most == 0:
+			if err := n.conn.Exec(ctx, fmt.Sprintf("INSERT INTO %s.meta (name, value) SELECT '%s', '%d'", db, name, is)); err != nil {
+				return fmt.Errorf("write the tables' %s: %w", name, err)
+			}
+		case name == "version" && most > is:
+			return fmt.Errorf("%w: its tables are of version %d, this program knows up to %d", store.ErrVersion, most, Version)
+		case name == "shards" && (least != is || most != is):
+			return fmt.Errorf("its tables were made for shards=%d, and shards=%d is said: name the servers of all shards, and say how many shards there are", most, is)
+		}
+	}
+	var replicas uint64
+	if err := n.conn.QueryRow(ctx, "SELECT toUInt64(max(total_replicas)) FROM system.replicas WHERE database = "+quote(db)+" AND table = 'events'").Scan(&replicas); err != nil {
+		return fmt.Errorf("read how many replicas there are: %w", err)
+	}
+	if named := (len(a.Nodes) + a.Shards - 1) / a.Shards; a.Quorum == 0 && replicas > uint64(named) {
+		return fmt.Errorf("its shard has %d replicas, and %d servers a shard are named, of which more than half would be too few: name all servers, or say with quorum= how many must have what is stored", replicas, named)
 	}
 	return nil
 }

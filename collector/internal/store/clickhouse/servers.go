@@ -125,7 +125,7 @@ func (c *servers) meet(ctx context.Context, n *node) (shard string, err error) {
 	if macros["shard"] == "" || macros["replica"] == "" {
 		return "", errors.New("its configuration has no macros called shard and replica, by which ClickHouse knows its copies: set both in config.xml")
 	}
-	if err := n.prepare(ctx, c.address.Database); err != nil {
+	if err := n.prepare(ctx, c.address); err != nil {
 		return "", err
 	}
 	n.shard.Store(macros["shard"])
@@ -273,8 +273,8 @@ var errBehind = errors.New("it is behind the other servers of its shard")
 // the figures alone fails to tell in some state that was seen: while copies are fetched, before a server that was started again is known
 // to ZooKeeper, and while ZooKeeper is away.
 func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
-	if c.quorum(replicas) < 2 {
-		return nil
+	if max(replicas, c.replicas()) == 1 && c.address.Quorum == 0 {
+		return nil // there is no other
 	}
 	type table struct {
 		path    string
