@@ -1,7 +1,9 @@
 package clickhouse
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,11 +46,36 @@ func nodes(want []string) string {
 	var exact, any []string
 	for _, w := range want {
 		exact = append(exact, w)
-		if query.IsPattern(w) {
-			any = append(any, "node LIKE "+quote(strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `%`).Replace(w)))
+		if !query.IsPattern(w) {
+			continue
 		}
+		sql := like(w)
+		if sql == "" {
+			return ""
+		}
+		any = append(any, sql)
 	}
 	return "(" + strings.Join(append(any, "node IN ("+quoteAll(exact)+")"), " OR ") + ")"
+}
+
+// like is what a name meets that is like a pattern: it begins as that does, or has its longest text; "" where the pattern has none. LIKE
+// would not do: it is for characters, and passes over names that are no UTF-8.
+func like(pattern string) string {
+	pieces := strings.FieldsFunc(pattern, func(r rune) bool { return r == '*' || r == '?' })
+	if len(pieces) == 0 {
+		return ""
+	}
+	if !strings.HasPrefix(pattern, pieces[0]) {
+		return "position(node, " + quote(slices.MaxFunc(pieces, func(a, b string) int { return cmp.Compare(len(a), len(b)) })) + ") > 0"
+	}
+	from, to := "node >= "+quote(pieces[0]), []byte(pieces[0])
+	for ; len(to) > 0; to = to[:len(to)-1] {
+		if last := &to[len(to)-1]; *last < 0xff {
+			*last++
+			return "(" + from + " AND node < " + quote(string(to)) + ")"
+		}
+	}
+	return from
 }
 
 // condition is a condition as SQL; "" where the columns cannot narrow it.
