@@ -107,6 +107,22 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// A part gets hosts also by the batches of other collectors, which do not move its last batch.
+func TestWhyOthers(t *testing.T) {
+	t.Parallel()
+	s, e, p := Open(fsys.OS, t.TempDir(), &kept{}), events{"2026-11-20": {"web1"}}, part("2026-11-20", 1)
+	mustChange(t, s, Change{Add: []string{"web2"}})
+	k := NewKeep(s, e, func() map[string]string { return nil })
+	if why := k.Why(t.Context(), p); why != "" {
+		t.Errorf("without events of web2: %q", why)
+	}
+	e["2026-11-20"] = append(e["2026-11-20"], "web2")
+	p.Events++
+	if k.Why(t.Context(), p) == "" {
+		t.Error("events of web2 came from another collector, and are not on hold")
+	}
+}
+
 // Events that were received on a day that is on hold stay, also when compaction has moved them to the day in which they happened.
 func TestWhyLate(t *testing.T) {
 	t.Parallel()

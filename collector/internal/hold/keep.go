@@ -27,8 +27,9 @@ type Hosts interface {
 
 // known is what was found out of a part.
 type known struct {
-	last  uint64 // its last batch then
-	names []string
+	// Its last batch then, and how many events it had: those of other collectors have numbers of their own.
+	last, events uint64
+	names        []string
 }
 
 // NewKeep returns the holds of set on what events has. also returns, by host, the one that its records
@@ -100,10 +101,10 @@ func (k *Keep) namesOf(ctx context.Context, p *store.PartStats) ([]string, error
 	k.mu.Lock()
 	was, ok := k.hosts[p.Part]
 	k.mu.Unlock()
-	if ok && was.last == p.LastID {
+	if ok && was.last == p.LastID && was.events == p.Events {
 		return was.names, nil
 	}
-	now := known{last: p.LastID}
+	now := known{last: p.LastID, events: p.Events}
 	seen := map[string]bool{}
 	err := k.events.PartHosts(ctx, p.Part, func(host string) {
 		if !seen[host] {
