@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -11,6 +12,13 @@ import (
 
 // Remote is a store whose events are not on the disk of its folder: to drop them makes no room there.
 type Remote interface{ Remote() }
+
+// Shared is an engine whose events other collectors drop, too.
+type Shared interface {
+	// KeepHolds makes durable, for all of them, how many holds a place has after that change of its list. While it has any, no other
+	// place's Drop deletes anything: each knows its own holds only.
+	KeepHolds(ctx context.Context, change uint64, holds int) error
+}
 
 // ErrUnable is returned by Able for what a store cannot do.
 var ErrUnable = errors.New("the engine that keeps this store's events cannot do that")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
@@ -38,6 +39,12 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
 		return store.ErrNoDay
 	case !p.Sealed:
 		return fmt.Errorf("%w: it is the one being written", store.ErrInUse)
+	}
+	switch stores, err := e.heldElsewhere(ctx); {
+	case err != nil:
+		return err
+	case len(stores) > 0:
+		return fmt.Errorf("%w: the collector of the store %s has put something on hold, and is the one that drops the rest meanwhile", store.ErrInUse, strings.Join(stores, ", "))
 	}
 	e.mu.Lock()
 	e.account = e.account.without(map[store.Part]bool{part: true})

@@ -68,7 +68,7 @@ func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
 	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
-		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables,
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "holds of another": heldElsewhere, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, c) })
 	}
@@ -184,6 +184,27 @@ func wrongPassword(t *testing.T, c *cluster.Cluster) {
 	}
 	if err := e.Append(t.Context(), sealed(1, table(1))); !errors.Is(err, ErrCluster) {
 		t.Errorf("a batch: %v", err)
+	}
+}
+
+// What one collector holds, no other one drops.
+func heldElsewhere(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
+	first, second := sealed(1, table(10)), sealed(2, table(10))
+	second.Day++
+	must(t, x.Append(t.Context(), first))
+	must(t, x.Append(t.Context(), second))
+	part := store.Part{Day: first.Day, N: 1}
+	must(t, y.KeepHolds(t.Context(), 9, 2))
+	must(t, x.KeepHolds(t.Context(), 1, 1)) // our own, which retention knows
+	if err := x.Drop(t.Context(), part, ""); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("another collector has holds: %v, want ErrInUse", err)
+	}
+	must(t, y.KeepHolds(t.Context(), 10, 0))
+	must(t, x.Drop(t.Context(), part, ""))
+	if n := len(texts(t, x, &query.Query{Unparsable: true})); n != 10 {
+		t.Errorf("%d events are left, want 10", n)
 	}
 }
 
