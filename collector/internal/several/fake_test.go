@@ -22,10 +22,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a collector whose answers are made in advance.
 type fake struct {
-	id     string
-	events []*event.Event
-	hosts  []*fleet.Host
-	cover  []*fleet.Coverage
+	id      string
+	started int64
+	events  []*event.Event
+	hosts   []*fleet.Host
+	cover   []*fleet.Coverage
+	damaged bool // Tally of fields fails
 
 	parts   int           // events are sent so many at a time; 0: one
 	fails   int           // Scan fails behind so many events; 0: it does not
@@ -36,6 +38,7 @@ type fake struct {
 	hung    atomic.Bool   // Status does not answer
 	follows func(ctx context.Context, call int, fn func(*event.Event) error) error
 	calls   atomic.Int32 // of Follow
+	starts  []int64      // of Follow's questions
 	closed  atomic.Int32
 }
 
@@ -48,7 +51,7 @@ func (f *fake) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	return &fleet.StatusResponse{}, nil
+	return &fleet.StatusResponse{StoreId: f.id, StartedMs: f.started}, nil
 }
 
 func (f *fake) About(context.Context) (query.About, error) {
@@ -123,7 +126,8 @@ func (f *fake) Tally(ctx context.Context, q *query.Query, fields []query.Field, 
 	})
 }
 
-func (f *fake) Follow(ctx context.Context, _ *query.Query, fn func(*event.Event) error, _ func(uint64) error) error {
+func (f *fake) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, _ func(uint64) error) error {
+	f.starts = append(f.starts, q.StartMs)
 	return f.follows(ctx, int(f.calls.Add(1)), fn)
 }
 

@@ -80,39 +80,39 @@ type member struct {
 }
 
 // Open reaches all collectors at once, and gives each of them so much time to answer; also later a collector
-// that has answered nothing for so long is given up. Of those with the same store, the first is asked. Errors: ErrNone.
+// that has answered nothing for so long is given up. A collector that has several names is asked by the first. Errors: ErrNone.
 // The caller closes the Source.
 func Open(ctx context.Context, members []Member, wait time.Duration) (*Source, error) {
 	s := &Source{wait: wait}
 	type opened struct {
-		src   Collector
-		store string
-		err   error
+		src Collector
+		who who
+		err error
 	}
 	all := make([]opened, len(members))
 	var opening sync.WaitGroup
 	for i := range members {
 		opening.Go(func() {
 			o := &all[i]
-			o.src, o.store, o.err = reach(ctx, members[i], wait)
+			o.src, o.who, o.err = reach(ctx, members[i], wait)
 		})
 	}
 	opening.Wait()
-	names := map[string]string{}
+	names := map[who]string{}
 	for i, o := range all {
 		name := members[i].Name
 		if o.err != nil {
 			s.fail(&member{name: name}, Failure{Err: o.err})
 			continue
 		}
-		if first, ok := names[o.store]; ok && o.store != "" {
+		if first, ok := names[o.who]; ok && o.who.store != "" {
 			s.same = append(s.same, fmt.Sprintf("%s and %s have the same store: it is asked once", first, name))
 			if err := o.src.Close(); err != nil {
 				return nil, errors.Join(err, s.Close())
 			}
 			continue
 		}
-		names[o.store] = name
+		names[o.who] = name
 		s.members = append(s.members, &member{name: name, src: o.src, open: members[i].Open})
 	}
 	if err := s.none(); err != nil {
@@ -121,22 +121,44 @@ func Open(ctx context.Context, members []Member, wait time.Duration) (*Source, e
 	return s, nil
 }
 
-// reach opens a collector and asks whose store it has.
-func reach(ctx context.Context, m Member, wait time.Duration) (_ Collector, id string, err error) {
+// who is what tells collectors apart. That the store's ID is the same does not suffice: a backup has it, too, and a collector that
+// runs on one has days that the other has dropped, and what it received since.
+type who struct {
+	store   string
+	pid     uint32
+	started int64 // in ms since 1970
+}
+
+// teller is a collector that says how it fares. One that does not run cannot.
+type teller interface {
+	Status(context.Context) (*fleet.StatusResponse, error)
+}
+
+// reach opens a collector and asks which it is.
+func reach(ctx context.Context, m Member, wait time.Duration) (_ Collector, id who, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errSilent, wait))
 	defer cancel()
 	src, err := m.Open(ctx)
 	if err == nil {
-		var about query.About
-		if about, err = src.About(ctx); err == nil {
-			return src, about.Store, nil
+		if id, err = whoIs(ctx, src); err == nil {
+			return src, id, nil
 		}
 		err = errors.Join(err, src.Close())
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
 		err = cause
 	}
-	return nil, "", err
+	return nil, who{}, err
+}
+
+// whoIs asks a collector which it is.
+func whoIs(ctx context.Context, src Collector) (who, error) {
+	if st, ok := src.(teller); ok {
+		is, err := st.Status(ctx)
+		return who{is.GetStoreId(), is.GetPid(), is.GetStartedMs()}, err
+	}
+	about, err := src.About(ctx)
+	return who{store: about.Store}, err
 }
 
 // Same says which collectors were named twice, a line each.
@@ -226,9 +248,7 @@ func (s *Source) call(ctx context.Context, m *member, fn func(context.Context) e
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var looking sync.WaitGroup
-	if st, ok := m.src.(interface {
-		Status(context.Context) (*fleet.StatusResponse, error)
-	}); ok {
+	if st, ok := m.src.(teller); ok {
 		looking.Go(func() {
 			look := time.NewTicker(s.wait / 4)
 			defer look.Stop()

@@ -126,6 +126,18 @@ func TestSameStore(t *testing.T) {
 	}
 }
 
+// TestCopy asks a collector that runs on a backup of another one's store: each has what the other has not.
+func TestCopy(t *testing.T) {
+	a, b := &fake{id: "x", started: 1, events: lines(at("h", 2), at("h", 3))}, &fake{id: "x", started: 2, events: lines(at("h", 1), at("h", 2))}
+	s := opened(t, a, b)
+	if d := cmp.Diff([]string{at("h", 1), at("h", 2), at("h", 3)}, scanned(t, s, &query.Query{})); d != "" {
+		t.Error(d)
+	}
+	if list := s.Same(); list != nil {
+		t.Error(list)
+	}
+}
+
 // TestOne refuses what goes by the batches of a store.
 func TestOne(t *testing.T) {
 	s := opened(t, &fake{}, &fake{})
