@@ -27,7 +27,7 @@ type follower struct {
 	m      *member
 	in     chan<- news
 	used   chan struct{}
-	newest int64 // of its events, in ms since 1970
+	newest int64 // of its events, in ms since 1970, and no later than it came: some host's clock may be years ahead
 	calls  int   // how often it was asked
 
 	// The rest is following's.
@@ -64,7 +64,7 @@ func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 	in := make(chan news)
 	g := &following{fn: q.Limited(fn), idle: idle}
 	ended := make(chan struct{})
-	for _, m := range s.asked() {
+	for _, m := range s.members { // also of one that was not reached yet
 		f := &follower{m: m, in: in, used: make(chan struct{}, 1), newest: q.StartMs, since: time.Now()}
 		if q.StartMs == 0 {
 			f.newest = time.Now().UnixMilli()
@@ -89,21 +89,24 @@ func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 // run follows the collector until ctx ends. A store that no collector has is not live: it ends.
 func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
 	q.Limit = 0
+	start := q.StartMs
 	src, again := f.m.src, false
 	for ctx.Err() == nil {
-		err := f.follow(ctx, s, src, &q)
-		if again {
-			err = errors.Join(err, src.Close())
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			err = errEnded
-		}
-		s.fail(f.m, Failure{Err: err, Part: true, LastMs: f.newest})
-		if errors.Is(err, query.ErrNotLive) || f.m.open == nil {
-			return
+		if src != nil {
+			err := f.follow(ctx, s, src, &q)
+			if again {
+				err = errors.Join(err, src.Close())
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				err = errEnded
+			}
+			s.fail(f.m, Failure{Err: err, Part: true, LastMs: f.newest})
+			if errors.Is(err, query.ErrNotLive) || f.m.open == nil {
+				return
+			}
 		}
 		for src = nil; src == nil; {
 			select {
@@ -114,7 +117,7 @@ func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
 			src, _, _ = reach(ctx, Member{Open: f.m.open}, s.wait) // why it fails was said
 		}
 		again = true
-		q.StartMs = max(1, f.newest-lookBack.Milliseconds())
+		q.StartMs = max(1, start, f.newest-lookBack.Milliseconds())
 	}
 	if again && src != nil {
 		_ = src.Close() // nothing of it is wanted any more
@@ -128,25 +131,30 @@ var errEnded = errors.New("it has ended the answer")
 func (f *follower) follow(ctx context.Context, s *Source, src Collector, q *query.Query) error {
 	f.calls++
 	from := origin{f.m, f.calls}
-	return s.call(ctx, &member{src: src}, func(ctx context.Context) error {
-		return src.Follow(ctx, q, func(ev *event.Event) error {
-			f.newest = max(f.newest, ev.Ms)
-			return f.tell(ctx, news{of: f, ev: ev, from: from})
+	return s.call(ctx, &member{src: src}, func(call context.Context) error {
+		return src.Follow(call, q, func(ev *event.Event) error {
+			at := min(ev.Ms, time.Now().UnixMilli())
+			if err := f.tell(ctx, call, news{of: f, ev: ev, from: from}); err != nil {
+				return err
+			}
+			f.newest = max(f.newest, at)
+			return nil
 		}, func(lost uint64) error {
 			if lost == 0 {
 				return nil
 			}
-			return f.tell(ctx, news{of: f, lost: lost})
+			return f.tell(ctx, call, news{of: f, lost: lost})
 		})
 	})
 }
 
-// tell hands on news and waits until they are used.
-func (f *follower) tell(ctx context.Context, n news) error {
+// tell hands on news, unless the call ends, and waits until they are used, also where the call ends meanwhile: what the next one has must not
+// take their place.
+func (f *follower) tell(ctx, call context.Context, n news) error {
 	select {
 	case f.in <- n:
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-call.Done():
+		return call.Err()
 	}
 	select {
 	case <-f.used:

@@ -71,10 +71,10 @@ type Source struct {
 	failed []Failure
 }
 
-// member is a collector that was reached.
+// member is a collector that is asked.
 type member struct {
 	name string
-	src  Collector
+	src  Collector // nil where it was not reached
 	open func(context.Context) (Collector, error)
 	gone bool
 }
@@ -102,7 +102,9 @@ func Open(ctx context.Context, members []Member, wait time.Duration) (*Source, e
 	for i, o := range all {
 		name := members[i].Name
 		if o.err != nil {
-			s.fail(&member{name: name}, Failure{Err: o.err})
+			m := &member{name: name, open: members[i].Open}
+			s.members = append(s.members, m)
+			s.fail(m, Failure{Err: o.err})
 			continue
 		}
 		if first, ok := names[o.who]; ok && o.who.store != "" {
@@ -237,7 +239,9 @@ func (s *Source) none() error {
 // Close implements io.Closer.
 func (s *Source) Close() (err error) {
 	for _, m := range s.members {
-		err = errors.Join(err, m.src.Close())
+		if m.src != nil {
+			err = errors.Join(err, m.src.Close())
+		}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,5 +274,87 @@ func TestFollow(t *testing.T) {
 	}
 	if m := s.Missing(); len(m) != 1 || m[0].Collector != "c2" || m[0].LastMs != 4000 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestFollowAgain follows a collector that is down at first, and one that is cut off after an event whose host's clock is years ahead.
+func TestFollowAgain(t *testing.T) {
+	const start = 3000
+	down := &fake{follows: func(ctx context.Context, _ int, fn func(*event.Event) error) error {
+		if err := fn(lines(at("h", 7))[0]); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	cut := &fake{follows: func(ctx context.Context, call int, fn func(*event.Event) error) error {
+		if call == 1 {
+			if err := fn(lines(at("g", 4_000_000_000))[0]); err != nil {
+				return err
+			}
+			return errBroken
+		}
+		if err := fn(lines(at("g", 8))[0]); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	var opens atomic.Int32
+	s, err := Open(t.Context(), []Member{
+		{Name: "down", Open: func(context.Context) (Collector, error) {
+			if opens.Add(1) == 1 {
+				return nil, errBroken
+			}
+			return down, nil
+		}},
+		{Name: "cut", Open: func(context.Context) (Collector, error) { return cut, nil }},
+	}, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var got []string
+	err = s.Follow(ctx, &query.Query{StartMs: start}, func(ev *event.Event) error {
+		if got = append(got, string(ev.Records[0].Raw)); len(got) == 3 {
+			cancel()
+		}
+		return nil
+	}, func(uint64) error { return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	slices.Sort(got)
+	if d := cmp.Diff([]string{at("g", 4_000_000_000), at("g", 8), at("h", 7)}, got); d != "" {
+		t.Error(d)
+	}
+	if !slices.Equal(down.starts, []int64{start}) {
+		t.Errorf("asked from %d on, want %d", down.starts, start)
+	}
+	if now := time.Now().UnixMilli(); len(cut.starts) != 2 || cut.starts[1] < start || cut.starts[1] > now {
+		t.Errorf("asked from %d on, want %d to %d", cut.starts, start, now)
+	}
+}
+
+// TestTold has a call end while what it has told is not used yet: what the next call tells must wait for that.
+func TestTold(t *testing.T) {
+	for range 100 {
+		in := make(chan news)
+		f := &follower{in: in, used: make(chan struct{}, 1)}
+		call, end := context.WithCancel(t.Context())
+		told := make(chan error, 1)
+		go func() { told <- f.tell(t.Context(), call, news{of: f}) }()
+		<-in
+		end()
+		f.use()
+		if err := <-told; err != nil || len(f.used) > 0 {
+			t.Fatalf("%v, %d", err, len(f.used))
+		}
 	}
 }
