@@ -30,7 +30,12 @@ func (s *Service) Coverage(req *fleet.CoverageRequest, stream grpc.ServerStreami
 // Coverage implements Source.
 func (c *Client) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
 	req.Version = version
-	return stream(ctx, c, req, c.q.Coverage, func(r *fleet.CoverageResponse) error { return fn(r.GetCoverage()) })
+	return stream(ctx, c, req, c.q.Coverage, func(r *fleet.CoverageResponse) error {
+		if r.GetCoverage() == nil {
+			return errResponse
+		}
+		return fn(r.GetCoverage())
+	})
 }
 
 // Lacking returns of an answer what is said beside a search: the host, its state, what is lost and

@@ -118,7 +118,7 @@ func unpack(events *fleet.Events, fn func(*event.Event) error) error {
 		return err
 	}
 	for _, e := range events.GetEvents() {
-		if uint64(e.GetRecords()) > uint64(len(sizes)) {
+		if n := uint64(e.GetRecords()); n == 0 || n > uint64(len(sizes)) { // who reads events relies on a record
 			return fmt.Errorf("%w: %d records announced, %d there", errResponse, e.GetRecords(), len(sizes))
 		}
 		node := e.GetNode()

@@ -278,12 +278,13 @@ func (m *textMemory) open(t *fleet.Texts) ([]store.Found, error) {
 	return list, nil
 }
 
-// wellFormed reports whether b is one event's text and nothing else. Of a plain one its end is looked
-// at: wherever its lines end, they are read as records.
+// wellFormed reports whether b is one event's text and nothing else: an event has a record, which who reads it relies on. Of a plain one its
+// ends are looked at: wherever its lines end, they are read as records.
 func wellFormed(b []byte, counted bool) bool {
 	if !counted {
-		return len(b) > 1 && b[len(b)-1] == '\n' && b[len(b)-2] == '\n'
+		return len(b) > 2 && b[0] != '\n' && b[len(b)-1] == '\n' && b[len(b)-2] == '\n'
 	}
+	n, _ := binary.Uvarint(b)
 	_, rest, err := store.CutText(b, true)
-	return err == nil && len(rest) == 0
+	return err == nil && n > 0 && len(rest) == 0
 }

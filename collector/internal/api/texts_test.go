@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -207,4 +208,38 @@ func FuzzTexts(f *testing.F) {
 			_ = texts.AppendRaw(nil, i)
 		}
 	})
+}
+
+// An event without a record, which who reads events relies on, is no answer.
+func TestEventsWithoutRecords(t *testing.T) {
+	for name, m := range map[string]*fleet.Texts{
+		"plain":              {Text: []byte("\n\n"), Sizes: []uint32{2 << 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}},
+		"plain, and a line":  {Text: []byte("\nx\n\n"), Sizes: []uint32{4 << 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}},
+		"counted":            {Text: []byte{0}, Sizes: []uint32{1<<1 | 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}},
+		"counted, in excess": {Text: []byte{0x80, 0}, Sizes: []uint32{2<<1 | 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}},
+	} {
+		if _, err := (&textMemory{}).open(m); !errors.Is(err, errResponse) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	err := unpack(&fleet.Events{Events: []*fleet.Event{{Ms: 1, Node: []byte("h")}}}, func(*event.Event) error { return nil })
+	if !errors.Is(err, errResponse) {
+		t.Error(err)
+	}
+}
+
+// emptyCoverage answers with nothing about a host.
+type emptyCoverage struct{ Service }
+
+func (*emptyCoverage) Coverage(_ *fleet.CoverageRequest, stream grpc.ServerStreamingServer[fleet.CoverageResponse]) error {
+	return stream.Send(&fleet.CoverageResponse{})
+}
+
+// Who asks for coverage gets answers, or an error.
+func TestEmptyCoverage(t *testing.T) {
+	c := dial(t, serveAs(t, &emptyCoverage{}, Allowed{GID: -1}))
+	err := c.Coverage(t.Context(), &fleet.CoverageRequest{}, func(*fleet.Coverage) error { return nil })
+	if !errors.Is(err, errResponse) {
+		t.Error(err)
+	}
 }
