@@ -150,6 +150,9 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		case !c.GetUnheard():
 		case len(c.GetHost()) == 0: // a check that nobody is there for must not look like a good one
 			fmt.Fprintln(p.stdio.Err, "coverage: no host has sent anything yet")
+			if !whole {
+				return exitCoverageFailed
+			}
 			return exitIncomplete
 		default:
 			fmt.Fprintf(p.stdio.Err, "coverage: no host is called %.300q: `collector hosts` lists them\n", c.GetHost())
