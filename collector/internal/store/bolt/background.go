@@ -9,8 +9,8 @@ import (
 // backgroundNice is the priority of a thread in the background: a tenth of the others' time where all is busy.
 const backgroundNice = 10
 
-// background runs fn on a thread of its own that gives way to all others. fn holds no lock that a writer or a search waits for: who waits for
-// such a thread waits as long as it does.
+// background runs fn on a thread of its own that gives way to all others. fn takes no lock that a writer or a search waits for: who waits for
+// such a thread waits as long as it does, which is seconds for each step where the machine is crowded. What takes one is for ordinary.
 func background(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -19,5 +19,13 @@ func background(fn func() error) error {
 		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), backgroundNice) // as it is, it is as good, and others wait longer
 		done <- fn()
 	}()
+	return <-done
+}
+
+// ordinary runs fn as all else is run, for who is in the background. The runtime makes no thread from one that is locked, so none for it has that one's
+// priority.
+func ordinary(fn func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
 	return <-done
 }

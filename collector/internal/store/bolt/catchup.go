@@ -153,7 +153,11 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			text, blob, bad := x.p.sealedGroup(x.batch)
+			var text, blob []byte
+			bad := ordinary(func() (err error) { // a batch may be on its way to the partition
+				text, blob, err = x.p.sealedGroup(x.batch)
+				return err
+			})
 			if bad == nil && text != nil && blob != nil {
 				text, bad = WithRoot(s.codec, text, blob)
 			}

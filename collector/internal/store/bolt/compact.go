@@ -176,10 +176,14 @@ func sameGroups(src *rewrite.Source, entries []entry) bool {
 	return slices.EqualFunc(src.Groups, entries, func(g rewrite.Group, e entry) bool { return g.ID == e.id && g.Sum == e.sum })
 }
 
-// newNumber returns a part of a day that no other gets.
-func (s *Store) newNumber(day store.Day) (store.Part, error) {
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	part := s.nextPart(day)
-	return part, s.list.file.Update(func(c *manifest.Content) { c.Number(day.String(), part.N) })
+// newNumber returns a part of a day that no other gets. It may be called in the background: batches wait while the manifest is written, and so may
+// the journal.
+func (s *Store) newNumber(day store.Day) (part store.Part, err error) {
+	err = ordinary(func() error {
+		s.appendMu.Lock()
+		defer s.appendMu.Unlock()
+		part = s.nextPart(day)
+		return s.list.file.Update(func(c *manifest.Content) { c.Number(day.String(), part.N) })
+	})
+	return part, err
 }

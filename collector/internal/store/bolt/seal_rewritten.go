@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"slices"
 
-	bbolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/rewrite"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
@@ -56,13 +54,21 @@ func (s *Store) asSealed(ctx context.Context, parts []*partition, pace *rewrite.
 	if err != nil {
 		return err
 	}
+	entries, want := make([][]entry, len(parts)), make([][]*sealedSum, len(parts))
+	for i, p := range parts { // here, since who appends to the log waits for who reads it
+		s.mu.Lock()
+		entries[i] = p.entries
+		s.mu.Unlock()
+		if want[i], err = s.sealedSums(p, entries[i], size, root); err != nil {
+			return fmt.Errorf("%s: %w", p.part, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	return background(func() error {
-		for _, p := range parts {
-			want, err := s.sealedSums(p, size, root)
-			if err == nil {
-				err = s.compareSums(ctx, p, want, pace)
-			}
-			if err != nil {
+		for i, p := range parts {
+			if err := s.compareSums(ctx, p, entries[i], want[i], pace); err != nil {
 				return fmt.Errorf("%s: %w", p.part, err)
 			}
 		}
@@ -70,37 +76,32 @@ func (s *Store) asSealed(ctx context.Context, parts []*partition, pace *rewrite.
 	})
 }
 
-// compareSums hashes a partition's groups, and compares them with what the log has.
-func (s *Store) compareSums(ctx context.Context, p *partition, want []*sealedSum, pace *rewrite.Pace) error {
-	s.mu.Lock()
-	entries := p.entries
-	s.mu.Unlock()
-	for i := range entries {
-		e := &entries[i]
-		if err := pace.Done(ctx, e.sum.Bytes); err != nil {
-			return err
-		}
-		w := want[i]
-		if w == nil {
-			continue
-		}
-		var sum group.Sum
-		err := p.view(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(e.id))
-			if b == nil {
-				return fmt.Errorf("%w: group %d is not there", store.ErrDamaged, e.id)
-			}
-			sum = s.codec.Sum(b.Get(layout.KeyGroup), w.pieces == 0, w.pieces > 0)
-			return nil
-		})
+// compareSums hashes a partition's groups, and compares them with what the log has. It reads the file beside the store: a drop, and whatever else opens or closes
+// that, does not wait for it.
+func (s *Store) compareSums(ctx context.Context, p *partition, entries []entry, want []*sealedSum, pace *rewrite.Pace) error {
+	return guard(p.path, func() (err error) {
+		src, err := rewrite.Open(p.path, p.part)
 		if err != nil {
 			return err
 		}
-		if !sum.Is(w.hash, w.pieces) {
-			return fmt.Errorf("group %d: %w", e.id, ErrNotAsSealed)
+		defer func() { err = errors.Join(err, src.Close()) }()
+		if !sameGroups(src, entries) {
+			return errChanged
 		}
-	}
-	return nil
+		for i := range src.Groups {
+			g, w := &src.Groups[i], want[i]
+			if err := pace.Done(ctx, g.Sum.Bytes); err != nil {
+				return err
+			}
+			if w == nil {
+				continue
+			}
+			if sum := s.codec.Sum(g.Bytes, w.pieces == 0, w.pieces > 0); !sum.Is(w.hash, w.pieces) {
+				return fmt.Errorf("group %d: %w", g.ID, ErrNotAsSealed)
+			}
+		}
+		return nil
+	})
 }
 
 // sealedSum is what the log has of a group's bytes.
@@ -110,10 +111,7 @@ type sealedSum struct {
 }
 
 // sealedSums returns what the log of size leaves has of each of a partition's groups; nil of one from before the log.
-func (s *Store) sealedSums(p *partition, size int64, root tlog.Hash) ([]*sealedSum, error) {
-	s.mu.Lock()
-	entries := p.entries
-	s.mu.Unlock()
+func (s *Store) sealedSums(p *partition, entries []entry, size int64, root tlog.Hash) ([]*sealedSum, error) {
 	out := make([]*sealedSum, len(entries))
 	if p.compacted != nil {
 		index, text, l, err := s.tree.MadeBy(p.part.String())
@@ -223,7 +221,7 @@ func (s *Store) describeFiles(ctx context.Context, parts []store.Part, pace *rew
 	err = background(func() error {
 		for _, part := range parts {
 			p := s.newPart(part)
-			p.path = s.tmpPath(part)
+			p.path, p.opened = s.tmpPath(part), &opened{most: 1} // it is none of the store's, and closes none of these
 			if err := p.open(); err != nil {
 				return err
 			}
