@@ -56,6 +56,7 @@ type Store struct {
 	opts  Options
 	log   hclog.Logger
 	codec *group.Codec
+	aside *group.Codec // for the background, which keeps for long what a codec has a few of: compressors, for one
 	lock  io.Closer
 	cache *cache
 
@@ -126,6 +127,9 @@ func Open(o Options) (_ *Store, err error) {
 	// decides whose they are; settleCompacted which of them count; loadState finds the last batch and repairs what is damaged; openLog opens the
 	// log of the batches; reconcile compares the files with the manifest.
 	if s.codec, err = group.NewCodec(o.Workers); err != nil {
+		return nil, err
+	}
+	if s.aside, err = group.NewCodec(1); err != nil {
 		return nil, err
 	}
 	if err := s.claim(); err != nil {
@@ -449,9 +453,11 @@ func (s *Store) release() error {
 		errs = append(errs, p.close())
 	}
 	errs = append(errs, s.senders.close(), s.closeLog())
-	if s.codec != nil {
-		errs = append(errs, s.codec.Close())
-		s.codec = nil
+	for _, c := range []**group.Codec{&s.codec, &s.aside} {
+		if *c != nil {
+			errs = append(errs, (*c).Close())
+			*c = nil
+		}
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())

@@ -159,7 +159,7 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 				return err
 			})
 			if bad == nil && text != nil && blob != nil {
-				text, bad = WithRoot(s.codec, text, blob)
+				text, bad = WithRoot(s.aside, text, blob)
 			}
 			switch {
 			case bad != nil:

@@ -138,7 +138,7 @@ func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *
 // rewrite reads partitions and writes files of them, in the background.
 func (s *Store) rewrite(ctx context.Context, c *store.Compaction, d *due, r *replacement, marks []layout.Source) (made []rewrite.Made, err error) {
 	day := d.parts[0].part.Day
-	job := &rewrite.Job{Codec: s.codec, Store: s.list.id, Mark: layout.Compacted{Sources: marks, Class: d.class, Received: d.received()}, Day: day, Part: s.newNumber, Path: s.tmpPath, Pace: r.pace}
+	job := &rewrite.Job{Codec: s.aside, Store: s.list.id, Mark: layout.Compacted{Sources: marks, Class: d.class, Received: d.received()}, Day: day, Part: s.newNumber, Path: s.tmpPath, Pace: r.pace}
 	switch {
 	case d.old:
 		job.Oldest, job.Most, job.Alone = importOldest, mostImported, true

@@ -96,7 +96,7 @@ func (s *Store) compareSums(ctx context.Context, p *partition, entries []entry, 
 			if w == nil {
 				continue
 			}
-			if sum := s.codec.Sum(g.Bytes, w.pieces == 0, w.pieces > 0); !sum.Is(w.hash, w.pieces) {
+			if sum := s.aside.Sum(g.Bytes, w.pieces == 0, w.pieces > 0); !sum.Is(w.hash, w.pieces) {
 				return fmt.Errorf("group %d: %w", g.ID, ErrNotAsSealed)
 			}
 		}
@@ -221,7 +221,7 @@ func (s *Store) describeFiles(ctx context.Context, parts []store.Part, pace *rew
 	err = background(func() error {
 		for _, part := range parts {
 			p := s.newPart(part)
-			p.path, p.opened = s.tmpPath(part), &opened{most: 1} // it is none of the store's, and closes none of these
+			p.path, p.codec, p.opened = s.tmpPath(part), s.aside, &opened{most: 1} // it is none of the store's, and closes none of these
 			if err := p.open(); err != nil {
 				return err
 			}
