@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	bbolt "go.etcd.io/bbolt"
+
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
@@ -67,6 +69,25 @@ func TestCompareBeside(t *testing.T) {
 			t.Error(err)
 		}
 	}, p.mu.Unlock)
+}
+
+// A batch waits for nobody who reads in the partition that it goes to.
+func TestAppendBesideReader(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "store"), now: func() time.Time { return storetest.Start }})
+	lateBatch(t, s, 1)
+	reads, end, read := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	cur := s.cur
+	go func() {
+		read <- cur.view(func(*bbolt.Tx) error {
+			close(reads)
+			<-end
+			return nil
+		})
+	}()
+	<-reads
+	soon(t, "a batch", func() { lateBatch(t, s, 2) }, func() { close(end) })
+	must(t, <-read)
 }
 
 // restful is a context that tells of who waits for its end: of a compaction that rests.

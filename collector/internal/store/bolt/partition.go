@@ -327,8 +327,12 @@ func (p *partition) canWrite() bool {
 }
 
 // reopen opens the file to be written, or to be read, whichever it was before. It waits
-// for transactions that run.
+// for transactions that run, unless it is open to be written already: a batch waits for no search in its partition.
+// Store.appendMu is held, so it stays so.
 func (p *partition) reopen(write bool) error {
+	if write && p.canWrite() {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.openAs(write)
