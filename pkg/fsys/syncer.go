@@ -70,7 +70,7 @@ type syncRing struct {
 
 // iocb is struct iocb of linux/aio_abi.h, ioEvent struct io_event.
 type iocb struct {
-	_          uint64    // data
+	data       uint64    // comes back with the call's end
 	_          [2]uint32 // key, flags
 	opcode     uint16
 	_          int16 // priority
@@ -80,7 +80,7 @@ type iocb struct {
 }
 
 type ioEvent struct {
-	_      uint64 // data
+	data   uint64 // of the call
 	object uint64
 	result int64
 	_      int64
@@ -143,7 +143,11 @@ func openSyncRing() (*syncRing, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	r := &syncRing{file: os.NewFile(uintptr(fd), "eventfd")}
-	if r.event, err = r.file.SyscallConn(); err == nil {
+	// A descriptor that the runtime could not have watched has no deadlines either, and nobody would hear of a sync's end.
+	if err = r.file.SetReadDeadline(time.Time{}); err == nil {
+		r.event, err = r.file.SyscallConn()
+	}
+	if err == nil {
 		if _, _, errno := unix.Syscall(unix.SYS_IO_SETUP, 1, uintptr(unsafe.Pointer(&r.context)), 0); errno != 0 {
 			err = os.NewSyscallError("io_setup", errno)
 		}
@@ -170,6 +174,7 @@ func (r *syncRing) sync(f *os.File) error {
 		return err
 	}
 	var errno unix.Errno
+	r.call.data++ // the end of a sync that was given up must not be taken for this one's
 	// The kernel holds the file from here on, and reads call only now.
 	err = conn.Control(func(fd uintptr) {
 		r.call.descriptor = uint32(fd) //nolint:gosec // a descriptor
@@ -183,10 +188,8 @@ func (r *syncRing) sync(f *os.File) error {
 		return errNotAside
 	}
 	err = r.event.Read(func(fd uintptr) bool {
-		var n uintptr
 		_, _, _ = unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&r.counter)), uintptr(len(r.counter)))
-		n, _, errno = unix.RawSyscall6(unix.SYS_IO_GETEVENTS, r.context, 0, 1, uintptr(unsafe.Pointer(&r.done)), 0, 0)
-		return n == 1 || errno != 0
+		return r.ended(&errno)
 	})
 	switch {
 	case err != nil:
@@ -197,4 +200,21 @@ func (r *syncRing) sync(f *os.File) error {
 		return unix.Errno(-r.done.result)
 	}
 	return nil
+}
+
+// ended looks whether the call has ended, or the kernel can't say so (errno).
+func (r *syncRing) ended(errno *unix.Errno) bool {
+	for {
+		var n uintptr
+		n, _, *errno = unix.RawSyscall6(unix.SYS_IO_GETEVENTS, r.context, 0, 1, uintptr(unsafe.Pointer(&r.done)), 0, 0)
+		switch {
+		case *errno == unix.EINTR: // nothing has ended, and a signal came: the runtime sends itself many
+		case *errno != 0:
+			return true
+		case n == 0:
+			return false
+		case r.done.data == r.call.data:
+			return true
+		}
+	}
 }

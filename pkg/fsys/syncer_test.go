@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +63,50 @@ func TestSyncer(t *testing.T) {
 	}
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSyncerSignals: a signal that comes while the kernel is asked ends no sync, and the end of one that was given up is not
+// that of the next, which would be taken for durable before it is.
+func TestSyncerSignals(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, err := openSyncRing()
+	if err != nil {
+		t.Skip("this kernel does not sync aside:", err)
+	}
+	defer func() {
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "file"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := r.sync(f); errors.Is(err, errNotAside) {
+		t.Skip("this kernel does not sync aside")
+	}
+	r.call.data, r.call.descriptor = 1000, uint32(f.Fd()) //nolint:gosec // a descriptor
+	calls := [1]*iocb{&r.call}
+	if _, _, errno := unix.Syscall(unix.SYS_IO_SUBMIT, r.context, 1, uintptr(unsafe.Pointer(&calls))); errno != 0 {
+		t.Fatal(errno) // nobody asks for the end of this one
+	}
+	pid, thread := os.Getpid(), unix.Gettid()
+	var over atomic.Bool
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for !over.Load() {
+			_ = unix.Tgkill(pid, thread, unix.SIGURG) // the runtime's own, and it sends more than it has to
+		}
+	})
+	defer sender.Wait()
+	defer over.Store(true)
+	for i := range 1000 {
+		if err := r.sync(f); err != nil || r.done.data != r.call.data {
+			t.Fatalf("sync %d: %v; the end of %d is taken for that of %d", i, err, r.done.data, r.call.data)
+		}
 	}
 }
 
