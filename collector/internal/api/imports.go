@@ -75,6 +75,9 @@ func (s *Service) Import(stream grpc.BidiStreamingServer[fleet.ImportRequest, fl
 		sum, ierr = sink.Interrupt(context.WithoutCancel(ctx))
 		err = errors.Join(err, ierr)
 	}
+	if t.stuck {
+		return importStatus(err)
+	}
 	// Of an import that has failed, too: it says what is stored.
 	if serr := stream.Send(&fleet.ImportResponse{Sum: importing.ToSum(sum)}); err == nil {
 		err = serr
@@ -100,6 +103,28 @@ type takenImport struct {
 	sink     importing.Sink
 	requests chan *fleet.ImportRequest
 	failed   chan error // why no more requests come
+	stuck    bool       // a response is on its way yet: no other one can be sent
+}
+
+// send sends a response. It waits for a caller that takes none, but for no longer than the call lasts, or until it is stopped:
+// such a caller would keep all others from importing.
+func (t *takenImport) send(life context.Context, stopped <-chan struct{}, r *fleet.ImportResponse) (err error) {
+	sent := make(chan error, 1)
+	go func() { sent <- t.stream.Send(r) }() // ends with the call
+	select {
+	case err := <-sent:
+		return err
+	case <-stopped:
+		err = importing.ErrTurn
+	case <-life.Done():
+		err = context.Cause(life)
+	}
+	select {
+	case <-sent:
+	default:
+		t.stuck = true
+	}
+	return err
 }
 
 // receive hands requests over until the stream's end.
@@ -128,13 +153,13 @@ func (t *takenImport) take(ctx context.Context, stopped <-chan struct{}, begun *
 		return sum, false, err
 	}
 	for len(known) > knownAtOnce {
-		if err := t.stream.Send(&fleet.ImportResponse{Known: importing.ToKnown(known[:knownAtOnce])}); err != nil {
+		if err := t.send(life, stopped, &fleet.ImportResponse{Known: importing.ToKnown(known[:knownAtOnce])}); err != nil {
 			return sum, false, err
 		}
 		known = known[knownAtOnce:]
 	}
 	begun.Known = importing.ToKnown(known)
-	if err := t.stream.Send(begun); err != nil {
+	if err := t.send(life, stopped, begun); err != nil {
 		return sum, false, err
 	}
 	go t.receive(life) // ends with the call
@@ -144,6 +169,8 @@ func (t *takenImport) take(ctx context.Context, stopped <-chan struct{}, begun *
 			return sum, false, fmt.Errorf("%w: what was read is stored", importing.ErrTurn)
 		case err := <-t.failed:
 			return sum, false, err
+		case <-life.Done(): // its certificate may be revoked
+			return sum, false, context.Cause(life)
 		case req := <-t.requests:
 			if end := req.GetEnd(); end != nil {
 				f := t.sink.End

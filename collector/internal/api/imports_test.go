@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // slowSink takes a chunk when it is told to, and says when it is interrupted.
@@ -55,6 +56,56 @@ func TestImportBreaksOff(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond) // so that the collector hears of it while the sink is busy; the test holds without it, too
 	close(sink.goOn)
+	select {
+	case <-sink.interrupted:
+	case <-time.After(time.Minute):
+		t.Error("it was not interrupted")
+	}
+}
+
+// bigSink knows more files than a connection takes that nobody reads.
+type bigSink struct {
+	fakeSink
+	interrupted chan struct{}
+}
+
+func (*bigSink) Known(context.Context) ([]importing.Known, error) {
+	list, hash := make([]importing.Known, 200_000), make([]byte, 32)
+	for i := range list {
+		list[i] = importing.Known{Node: "web1", Head: hash, All: hash}
+	}
+	return list, nil
+}
+
+func (s *bigSink) Interrupt(context.Context) (importing.Sum, error) {
+	close(s.interrupted)
+	return importing.Sum{}, nil
+}
+
+type stoppedImporter struct {
+	fakeImporter
+	sink  *bigSink
+	stops chan func()
+}
+
+func (i stoppedImporter) BeginImport(_ context.Context, a Importing) (importing.Sink, int64, error) {
+	i.stops <- a.Stop
+	return i.sink, 0, nil
+}
+
+// TestImportNobodyReads: an import whose caller takes no answers ends when it is stopped for others' sake, too.
+func TestImportNobodyReads(t *testing.T) {
+	sink, stops := &bigSink{interrupted: make(chan struct{})}, make(chan func(), 1)
+	c := dial(t, serveAs(t, &Service{Importer: stoppedImporter{sink: sink, stops: stops}}, Allowed{GID: -1}))
+	stream, err := c.q.Import(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := &fleet.ImportBegin{Version: fleet.QueryVersion, Name: "old"}
+	if err := stream.Send(&fleet.ImportRequest{What: &fleet.ImportRequest_Begin{Begin: begin}}); err != nil {
+		t.Fatal(err)
+	}
+	(<-stops)()
 	select {
 	case <-sink.interrupted:
 	case <-time.After(time.Minute):
