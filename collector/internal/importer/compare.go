@@ -98,16 +98,16 @@ func (s *Session) keyOf(h *host, r *record.Record) key {
 // newHost makes the host of a node. All that are not told apart are one, and none of these is kept by its own
 // name: there may be any number.
 func (s *Session) newHost(node string) *host {
-	kept := node
-	if s.cfg.Host != "" {
-		if kept = s.cfg.Host; len(s.hosts) >= mostClaims {
-			node = kept // its claims are not told apart any more
-			if h := s.hosts[node]; h != nil {
-				return h
-			}
+	h := &host{name: s.cfg.Host} // which it has proved: as of those that send, it is told apart however many others there are
+	switch {
+	case h.name == "":
+		h.name = s.cfg.Target.ImportName(node)
+	case len(s.hosts) >= mostClaims:
+		node = h.name // its claims are not told apart any more
+		if h := s.hosts[node]; h != nil {
+			return h
 		}
 	}
-	h := &host{name: s.cfg.Target.ImportName(kept)}
 	if h.name == "" {
 		if mixed := s.hosts[""]; mixed != nil {
 			return mixed
@@ -185,6 +185,9 @@ type span struct{ from, to int64 }
 // had returns how many of each of the records are stored: those of the present session's batches that may have records
 // of the present file left out.
 func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error) {
+	if len(lines) == 0 {
+		return map[key]uint32{}, nil
+	}
 	spans := map[*host]span{}
 	all := span{}
 	for i := range lines {

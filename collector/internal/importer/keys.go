@@ -52,6 +52,17 @@ func (g *generation) others(k key, file uint32) uint32 {
 	return c.n - c.own
 }
 
+// forget forgets the keys of which only one file has records in the batch.
+func (g *generation) forget(file uint32) {
+	kept := map[key]count{} // a map from which much is deleted takes as much memory as before
+	for k, c := range g.keys {
+		if g.others(k, file) > 0 {
+			kept[k] = c
+		}
+	}
+	g.keys = kept
+}
+
 // add notes that a record of a file is in the batch.
 func (g *generation) add(k key, file uint32) {
 	c := g.keys[k]

@@ -19,6 +19,11 @@ type note struct {
 	// Begun are those that are being read: their records up to End are in this batch or earlier ones, or in Open.
 	Begun []importing.Known `json:"begun,omitempty"`
 	Open  []open            `json:"open,omitempty"`
+	Outline
+}
+
+// Outline is what a note says of the import itself.
+type Outline struct {
 	// Read is how many files were read to their ends, those of Files or not.
 	Read  int64         `json:"read,omitempty"`
 	Sum   importing.Sum `json:"sum"` // since the session began
@@ -46,6 +51,14 @@ func decodeNote(b []byte) (*note, error) {
 		return nil, fmt.Errorf("%w: %w", errNote, err)
 	}
 	return n, nil
+}
+
+// outlineOf reads of a note what it says of the import itself: it may have many files.
+func outlineOf(b []byte) (o Outline, err error) {
+	if err = json.Unmarshal(b, &o); err != nil {
+		err = fmt.Errorf("%w: %w", errNote, err)
+	}
+	return o, err
 }
 
 // memory is what the notes of all imports say of files that were read, and those of the import that goes on of files that
@@ -88,8 +101,11 @@ func recall(ctx context.Context, s store.Importer, name, host string) (*memory, 
 				return nil
 			}
 			for _, k := range n.Files {
-				if host == "" || k.Node == host {
-					m.done = append(m.done, k)
+				if host != "" && k.Node != host {
+					continue
+				}
+				if m.done = append(m.done, k); host != "" && len(m.done) > mostFiles {
+					return ErrFiles
 				}
 			}
 			return nil
@@ -121,6 +137,7 @@ func recall(ctx context.Context, s store.Importer, name, host string) (*memory, 
 type Summary struct {
 	store.Imported
 	Files int64 // that were read to their ends
+	Notes int   // some of each session
 	Ended bool  // the last session came to its end
 	At    int64 // when it was written last, ms since 1970
 	By    string
@@ -147,9 +164,10 @@ func List(ctx context.Context, s store.Importer) ([]Summary, error) {
 	out := make([]Summary, 0, len(list))
 	for _, x := range list {
 		one, own := Summary{Imported: x}, true
-		var last *note
+		var last *Outline
 		err := s.ImportNotes(ctx, x.Name, func(_ uint64, b []byte) error {
-			n, err := decodeNote(b)
+			one.Notes++
+			n, err := outlineOf(b)
 			if err != nil {
 				own = false
 				return nil //nolint:nilerr // said where it is used
@@ -158,7 +176,7 @@ func List(ctx context.Context, s store.Importer) ([]Summary, error) {
 			if own = own && (last == nil || n.Host == last.Host); own {
 				one.Host = n.Host
 			}
-			last = n
+			last = &n
 			return nil
 		})
 		if err != nil {

@@ -57,13 +57,15 @@ const (
 	mostOpen = 256 << 10
 	// mostOpenEvents are open events of a host.
 	mostOpenEvents = 4096
+	// chunkBytes is what a chunk takes beside its text.
+	chunkBytes = 256
 )
 
-// mostFiles is how many files a host may import at once: a note has some words of each.
+// mostFiles is how many files a host may import at once, and have imported: a note has some words of each, and each import is told them.
 const mostFiles = 100_000
 
 // ErrFiles is returned by a session of a host that has more files.
-var ErrFiles = errors.New("there are more files than a host may import at once: give fewer paths")
+var ErrFiles = errors.New("there are more files than a host may import: give fewer paths, or wait until earlier imports have gone to the days of their events")
 
 // Session is one run of an import, beside the store. One goroutine uses it.
 type Session struct {
@@ -243,7 +245,7 @@ func (s *Session) Chunk(ctx context.Context, text []byte, end int64, at oldlogs.
 		}
 	}
 	s.chunks = append(s.chunks, chunk{text, end, at})
-	if s.size += len(text); s.size < s.cfg.compareBytes {
+	if s.size += len(text) + chunkBytes; s.size < s.cfg.compareBytes {
 		return nil
 	}
 	return s.compare(ctx)
@@ -319,12 +321,17 @@ func (s *Session) finish() {
 func (s *Session) Interrupt(ctx context.Context) (importing.Sum, error) {
 	if s.err == nil {
 		err := s.compare(ctx)
-		if err == nil {
+		if err == nil && !s.idle() {
 			err = s.cut(ctx)
 		}
 		s.fail(err)
 	}
 	return s.over(ctx)
+}
+
+// idle reports whether nothing was done of which a note would have to say something.
+func (s *Session) idle() bool {
+	return s.latest == 0 && s.flying == nil && s.table.Stats().Events == 0 && len(s.news.Files) == 0 && s.cur.Size == 0 && len(s.ended) == 0 && s.opened() == 0
 }
 
 // over waits for what is being stored, and lets go of the import's part. What was read and not stored yet is read
@@ -459,6 +466,7 @@ func (s *Session) landed(context.Context) error {
 			if g.first == s.file { // only the present file's: it is not compared with itself
 				continue
 			}
+			g.forget(s.file) // or a record of an earlier file that stays open kept the keys of all of this one
 		}
 		kept = append(kept, g)
 	}
