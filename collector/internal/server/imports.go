@@ -42,8 +42,10 @@ type imports struct {
 	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
 	while func(func() error) error
 
-	mu      sync.Mutex // guards running
+	mu      sync.Mutex // guards the rest
 	running *runningImport
+	latest  string         // the host that had the last turn
+	waiting map[string]int // how many imports are to begin, by host
 }
 
 // runningImport is the import that is under way.
@@ -72,18 +74,33 @@ func (s *Server) openImports() *imports {
 
 // BeginImport implements api.Importer.
 func (i *imports) BeginImport(ctx context.Context, a api.Importing) (importing.Sink, int64, error) {
+	if err := store.CheckImport(a.Name); err != nil { // others may be told it
+		return nil, 0, err
+	}
+	i.wait(a.Host, 1)
+	defer i.wait(a.Host, -1)
 	// One whose command was killed ends once that is noticed, and what it has is stored.
-	for wait := time.Now().Add(endsWithin); ; {
-		other := i.take(a)
-		if other == nil {
+	for until := time.Now().Add(endsWithin); ; {
+		other, taken := i.take(a)
+		if taken {
 			break
 		}
-		if other.Host != "" && other.Stop != nil && (a.Host == "" || i.now().Sub(other.since) > turn) {
-			other.Stop()
+		var ended chan struct{}
+		patience := time.Until(until)
+		if other == nil {
+			patience = min(patience, yields)
+		} else {
+			ended = other.ended
+			if other.Host != "" && other.Stop != nil && (a.Host == "" || i.now().Sub(other.since) > turn) {
+				other.Stop()
+			}
 		}
 		select {
-		case <-other.ended:
-		case <-time.After(time.Until(wait)):
+		case <-ended:
+		case <-time.After(patience):
+			if time.Now().Before(until) {
+				continue
+			}
 			return nil, 0, other.busy(a.Host)
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
@@ -105,8 +122,12 @@ const (
 	endsWithin = 10 * time.Second
 	// turn is for how long a host imports while another one waits: it goes on when it is its turn again.
 	turn = 2 * time.Minute
-	// mostOfHost is how many imports that can be taken back a host may have: each has files of its own.
+	// yields is how long a host that had a turn leaves the next one to another that waits.
+	yields = 20 * time.Millisecond
+	// mostOfHost is how many imports that can be taken back a host may have: each has files of its own. mostNotes is how many
+	// notes these may have: all are read when an import begins.
 	mostOfHost = 16
+	mostNotes  = 50_000
 )
 
 // busy is said to one who has waited for r in vain; what others import is not for a host to know.
@@ -117,15 +138,34 @@ func (r *runningImport) busy(host string) error {
 	return fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, r.Name)
 }
 
-// take makes an import the one that runs, and returns nil; or the one that runs.
-func (i *imports) take(a api.Importing) *runningImport {
+// wait counts an import of a host that is to begin, or has begun.
+func (i *imports) wait(host string, n int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.running != nil {
-		return i.running
+	if i.waiting == nil {
+		i.waiting = map[string]int{}
+	}
+	if i.waiting[host] += n; i.waiting[host] == 0 {
+		delete(i.waiting, host)
+	}
+}
+
+// take makes an import the one that runs; else it returns the one that runs, nil where it is another one's turn: a host that had
+// one has no other while somebody else waits, however many imports it begins.
+func (i *imports) take(a api.Importing) (other *runningImport, taken bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.running != nil:
+		return i.running, false
+	case a.Host == "":
+	case a.Host == i.latest && len(i.waiting) > 1: // itself, and others
+		return nil, false
+	default:
+		i.latest = a.Host
 	}
 	i.running = &runningImport{a, i.now(), make(chan struct{})}
-	return nil
+	return nil, true
 }
 
 // leave says that none runs any more.
@@ -143,14 +183,20 @@ func (i *imports) begin(ctx context.Context, a api.Importing) (*importer.Session
 		if err != nil {
 			return nil, err
 		}
-		own := 0
+		own, notes := 0, 0
 		for _, x := range list {
 			switch {
-			case x.Host == a.Host && x.Name != a.Name:
-				own++
 			case x.Host != a.Host && x.Name == a.Name:
 				return nil, fmt.Errorf("%w: %s is the name of another import: give it another one (--name)", api.ErrImport, a.Name)
+			case x.Host != a.Host:
+				continue
+			case x.Name != a.Name:
+				own++
 			}
+			notes += x.Notes
+		}
+		if notes >= mostNotes {
+			return nil, fmt.Errorf("%w: %s has imported %d parts: wait until they have gone to the days of their events", api.ErrImport, a.Host, notes)
 		}
 		if own >= mostOfHost {
 			return nil, fmt.Errorf("%w: %s has %d imports that can be taken back: use the name of one of them (--name), or wait until they have gone to the days of their events", api.ErrImport, a.Host, own)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,4 +96,49 @@ func TestImportTurns(t *testing.T) {
 	}
 	again, _ := begin("web2", "its")
 	end(again)
+}
+
+// TestImportsByTurns: a host that had its turn has no other one before a host that waits, however many imports it begins.
+func TestImportsByTurns(t *testing.T) {
+	t.Parallel()
+	i := start(t, testConfig(shortDir(t))).openImports()
+	ctx := t.Context()
+	first, _, err := i.BeginImport(ctx, api.Importing{Name: "first", Host: "web1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const greedy = 20
+	order := make(chan string, greedy+1)
+	var all sync.WaitGroup
+	begin := func(host, name string) {
+		s, _, err := i.BeginImport(ctx, api.Importing{Name: name, Host: host})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		order <- host
+		if _, err := s.Interrupt(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	for n := range greedy {
+		all.Go(func() { begin("web1", fmt.Sprint("one", n)) })
+	}
+	all.Go(func() { begin("web2", "two") })
+	for {
+		i.mu.Lock()
+		n := i.waiting["web1"] + i.waiting["web2"]
+		i.mu.Unlock()
+		if n == greedy+1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := first.Interrupt(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if host := <-order; host != "web2" {
+		t.Errorf("%s is next", host)
+	}
+	all.Wait()
 }
