@@ -77,6 +77,22 @@ const fresh = 150_000
 // Look says which rows a question about a time needs: entries begin in a row and may end later.
 func Look(from, to int64) (int64, int64) { return from - farthest - Day, to }
 
+// accounted leaves days out of which nothing is known but what was dropped: that was imported, is in no account, and does not say
+// that the host was heard of then.
+func accounted(rows []*Row) []*Row {
+	bare := func(r *Row) bool {
+		return r.Dropped != 0 && len(r.Counts) == 1 && r.Counts[0].Slot == slotGone && len(r.Stated)+len(r.Chained) == 0 &&
+			!slices.ContainsFunc(r.Entries, func(e Entry) bool { return !e.Cause.Drop() })
+	}
+	known := map[int64]bool{}
+	for _, r := range rows {
+		if !bare(r) {
+			known[DayOf(r.Start)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(rows), func(r *Row) bool { return bare(r) && !known[DayOf(r.Start)] })
+}
+
 // Question is what Judge is asked. Times are in milliseconds.
 type Question struct {
 	From, To int64 // From 0 is the host's first word, To 0 its last
@@ -94,6 +110,9 @@ type Question struct {
 func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 	from, to, now := q.From, q.To, q.Now
 	a := &Answer{Host: host, From: from, To: to, Up: h.up, Down: h.down}
+	if from == 0 {
+		rows = accounted(rows)
+	}
 	all := together(rows)
 	if h.run.Run != "" {
 		r := &h.run

@@ -681,3 +681,22 @@ func TestShut(t *testing.T) {
 		t.Error("it has started")
 	}
 }
+
+// TestImportedAndDropped: of days of which the host was not heard, classes that were imported and dropped move nothing.
+func TestImportedAndDropped(t *testing.T) {
+	row := &Row{Start: DayOf(noon) - Day, Length: Day, Counts: []Count{{Slot: 3, Records: 4, Events: 2}}}
+	row.Stated.Add(row.Start, row.Start+Day)
+	ask := Question{Now: row.Start + Day}
+	want := Judge("web1", []*Row{row}, Followed{}, ask)
+	if want.State != Complete {
+		t.Fatalf("%+v", want)
+	}
+	for _, cause := range []Cause{Retention, ClassRetention} {
+		var gone Past
+		gone.Drop(cause, row.Start-300*Day, row.Start-300*Day+Hour, 5, 5, ask.Now)
+		got := Judge("web1", append([]*Row{row}, gone...), Followed{}, ask)
+		if got.From != want.From || got.State != want.State || got.Records != want.Records {
+			t.Errorf("%s: %+v, want %+v", cause, got, want)
+		}
+	}
+}
