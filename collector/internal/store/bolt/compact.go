@@ -141,7 +141,8 @@ func (s *Store) rewrite(ctx context.Context, c *store.Compaction, d *due, r *rep
 	job := &rewrite.Job{Codec: s.aside, Store: s.list.id, Mark: layout.Compacted{Sources: marks, Class: d.class, Received: d.received()}, Day: day, Part: s.newNumber, Path: s.tmpPath, Pace: r.pace}
 	switch {
 	case d.old:
-		job.Oldest, job.Most, job.Alone = importOldest, mostImported, true
+		list := s.list.file.Content()
+		job.Oldest, job.Most, job.Alone = importOldest, min(mostImported, list.Room()/(len(c.Classes)+1)), true
 	case d.split:
 		job.Oldest, job.Most = c.Oldest, mostDays
 	}

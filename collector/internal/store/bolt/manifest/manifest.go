@@ -198,15 +198,27 @@ func (c *Content) ForgetReplaced() {
 	c.Replaced = slices.DeleteFunc(c.Replaced, func(r Replaced) bool { return !there[r.Name] })
 }
 
-// Crowded reports whether the list is so long that compaction must not make it longer.
-func (c *Content) Crowded() bool {
-	const line = 40 // of a name, at most
-	n := len(c.Parts)*10*line + len(c.Numbers)*line
+// A name's line in the file, and what a partition has there, at most.
+const (
+	lineBytes = 40
+	partBytes = 10 * lineBytes
+)
+
+// bytes returns what the list takes in the file, at most.
+func (c *Content) bytes() int {
+	n := len(c.Parts)*partBytes + len(c.Numbers)*lineBytes
 	for i := range c.Replaced {
-		n += (6 + len(c.Replaced[i].By)) * line
+		n += (6 + len(c.Replaced[i].By)) * lineBytes
 	}
-	return n > crowdedBytes
+	return n
 }
+
+// Crowded reports whether the list is so long that compaction must not make it longer.
+func (c *Content) Crowded() bool { return c.bytes() > crowdedBytes }
+
+// Room returns how many partitions may be added of what was imported. It leaves a half of what compaction may add to the days that
+// senders' events make: who imports chooses of how many days that has events.
+func (c *Content) Room() int { return max(0, (crowdedBytes/2-c.bytes())/partBytes) }
 
 // Number notes that a part of a day has a number, which no other part of it gets any more.
 func (c *Content) Number(day string, n int) {

@@ -146,3 +146,19 @@ func TestCrowded(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }
+
+// What is imported leaves room in the list for the days of senders.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	c := &Content{}
+	for c.Room() > 0 {
+		c.Parts = append(c.Parts, Part{})
+	}
+	imported := len(c.Parts)
+	for !c.Crowded() {
+		c.Parts = append(c.Parts, Part{})
+	}
+	if n := len(c.Parts) - imported; imported < 10_000 || n < 10_000 {
+		t.Errorf("room for %d that are imported, and then for %d others", imported, n)
+	}
+}
