@@ -27,7 +27,6 @@ type fake struct {
 	events  []*event.Event
 	hosts   []*fleet.Host
 	cover   []*fleet.Coverage
-	damaged bool // Tally of fields fails
 
 	parts   int           // events are sent so many at a time; 0: one
 	fails   int           // Scan fails behind so many events; 0: it does not

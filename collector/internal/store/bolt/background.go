@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backgroundNice is the priority of a thread in the background: a tenth of the others' time where all is busy.
-const backgroundNice = 10
+// backgroundNice is the priority of a thread in the background: a third of the others' time where all is busy. A lower one has collections of garbage wait, which stop every thread, until this one runs.
+const backgroundNice = 5
 
 // background runs fn on a thread of its own that gives way to all others. fn takes no lock that a writer or a search waits for: who waits for
 // such a thread waits as long as it does, which is seconds for each step where the machine is crowded. What takes one is for ordinary.
