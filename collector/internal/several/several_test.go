@@ -103,8 +103,8 @@ func TestHung(t *testing.T) {
 	givenUp := make(chan struct{})
 	slow := &fake{events: lines(at("h", 1), at("h", 3)), stalls: givenUp}
 	hung := &fake{events: lines(at("g", 2), at("g", 4)), stalls: make(chan struct{}), ended: givenUp}
-	hung.hung.Store(true)
 	s := opened(t, slow, hung)
+	hung.hung.Store(true)
 	s.wait = 40 * time.Millisecond
 	got := scanned(t, s, &query.Query{})
 	if d := cmp.Diff([]string{at("h", 1), at("g", 2), at("h", 3)}, got); d != "" {
