@@ -120,7 +120,7 @@ func (t *takenImport) send(life context.Context, stopped <-chan struct{}, r *fle
 		err = context.Cause(life)
 	}
 	select {
-	case <-sent:
+	case <-sent: //nolint:errcheck // that it was sent is all that counts: the stream says what failed
 	default:
 		t.stuck = true
 	}
