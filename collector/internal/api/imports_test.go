@@ -10,21 +10,27 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// slowSink takes a chunk when it is told to, and says when it is interrupted.
-type slowSink struct {
+// brokenSink says when it is interrupted.
+type brokenSink struct {
 	fakeSink
-	began, goOn, interrupted chan struct{}
+	interrupted chan struct{}
+}
+
+func (s brokenSink) Interrupt(context.Context) (importing.Sum, error) {
+	close(s.interrupted)
+	return importing.Sum{}, nil
+}
+
+// slowSink takes a chunk when it is told to.
+type slowSink struct {
+	brokenSink
+	began, goOn chan struct{}
 }
 
 func (s *slowSink) Chunk(context.Context, []byte, int64, oldlogs.Content) error {
 	s.began <- struct{}{}
 	<-s.goOn
 	return nil
-}
-
-func (s *slowSink) Interrupt(context.Context) (importing.Sum, error) {
-	close(s.interrupted)
-	return importing.Sum{}, nil
 }
 
 type slowImporter struct {
@@ -39,7 +45,7 @@ func (i slowImporter) BeginImport(context.Context, Importing) (importing.Sink, i
 // TestImportBreaksOff: an import whose caller dies is interrupted, also where the sink has a chunk and others wait: it would keep all
 // others from importing.
 func TestImportBreaksOff(t *testing.T) {
-	sink := &slowSink{began: make(chan struct{}, 3), goOn: make(chan struct{}), interrupted: make(chan struct{})}
+	sink := &slowSink{brokenSink: brokenSink{interrupted: make(chan struct{})}, began: make(chan struct{}, 3), goOn: make(chan struct{})}
 	c := dial(t, serveAs(t, &Service{Importer: slowImporter{sink: sink}}, Allowed{GID: -1}))
 	i, err := c.Imports().Begin(t.Context(), "old", false, []string{"logs"})
 	if err != nil {
@@ -64,10 +70,7 @@ func TestImportBreaksOff(t *testing.T) {
 }
 
 // bigSink knows more files than a connection takes that nobody reads.
-type bigSink struct {
-	fakeSink
-	interrupted chan struct{}
-}
+type bigSink struct{ brokenSink }
 
 func (*bigSink) Known(context.Context) ([]importing.Known, error) {
 	list, hash := make([]importing.Known, 200_000), make([]byte, 32)
@@ -75,11 +78,6 @@ func (*bigSink) Known(context.Context) ([]importing.Known, error) {
 		list[i] = importing.Known{Node: "web1", Head: hash, All: hash}
 	}
 	return list, nil
-}
-
-func (s *bigSink) Interrupt(context.Context) (importing.Sum, error) {
-	close(s.interrupted)
-	return importing.Sum{}, nil
 }
 
 type stoppedImporter struct {
@@ -95,7 +93,7 @@ func (i stoppedImporter) BeginImport(_ context.Context, a Importing) (importing.
 
 // TestImportNobodyReads: an import whose caller takes no answers ends when it is stopped for others' sake, too.
 func TestImportNobodyReads(t *testing.T) {
-	sink, stops := &bigSink{interrupted: make(chan struct{})}, make(chan func(), 1)
+	sink, stops := &bigSink{brokenSink{interrupted: make(chan struct{})}}, make(chan func(), 1)
 	c := dial(t, serveAs(t, &Service{Importer: stoppedImporter{sink: sink, stops: stops}}, Allowed{GID: -1}))
 	stream, err := c.q.Import(t.Context())
 	if err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -22,11 +23,7 @@ func TestSeveralAreOne(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
 	seed := need.Seed(t)
 	logs := sameLogs(t, seed)
-	names := make([]string, 0, len(logs))
-	for name := range logs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(logs))
 	asked, found, told := 0, 0, map[string]bool{}
 	for i, name := range names {
 		for j, way := range sameWays {

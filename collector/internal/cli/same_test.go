@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -154,11 +155,7 @@ func TestFileIsStore(t *testing.T) {
 	t.Setenv("LC_ALL", "C")
 	seed := need.Seed(t)
 	logs := sameLogs(t, seed)
-	names := make([]string, 0, len(logs))
-	for name := range logs {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(logs))
 	c := &sameRun{t: t, known: map[string]int{}, told: map[string]bool{}}
 	for i, name := range names {
 		for j, way := range sameWays {

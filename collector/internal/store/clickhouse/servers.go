@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -152,10 +153,7 @@ func (c *servers) shards(ctx context.Context) (names []string, of map[string][]*
 	if err != nil {
 		return nil, nil, err
 	}
-	for shard := range of {
-		names = append(names, shard)
-	}
-	slices.Sort(names)
+	names = slices.Sorted(maps.Keys(of))
 	if len(names) != c.address.Shards {
 		return nil, nil, fmt.Errorf("%w: the servers are of %d shards (%s), and shards=%d is said: name the servers of all shards, and say how many shards there are", ErrCluster, len(names), strings.Join(names, ", "), c.address.Shards)
 	}
