@@ -145,7 +145,7 @@ func (c *Command) Read(ctx context.Context, cfg oldlogs.Config, name string, t T
 	var sum Sum
 	var read, stored int64
 	err := c.turns(ctx, func() error {
-		set, err := c.Find(ctx, cfg)
+		set, err := c.find(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("%w%w", err, errNothing)
 		}

@@ -17,9 +17,9 @@ import (
 // mostNamed is how many files are named for which one thing is to be said; the others are counted.
 const mostNamed = 20
 
-// Find looks for the logs, says what is passed over, and refuses those of which nobody knows whose they are, where
+// find looks for the logs, says what is passed over, and refuses those of which nobody knows whose they are, where
 // the host is not known.
-func (c *Command) Find(ctx context.Context, cfg oldlogs.Config) (*oldlogs.Set, error) {
+func (c *Command) find(ctx context.Context, cfg oldlogs.Config) (*oldlogs.Set, error) {
 	set, err := oldlogs.Find(ctx, cfg)
 	if err != nil {
 		return nil, err

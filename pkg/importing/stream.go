@@ -47,7 +47,7 @@ type Stream struct {
 
 var _ Sink = (*Stream)(nil)
 
-// Begin begins an import. The caller gives it to Read, or calls Close. words are the command's, for who asks later
+// Begin begins an import. The caller gives it to Read, or calls Interrupt. words are the command's, for who asks later
 // what was done.
 func (c *Client) Begin(ctx context.Context, name string, dry bool, words []string) (*Stream, error) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // an import that is interrupted is ended in good order
@@ -182,12 +182,6 @@ func (s *Stream) end(interrupted bool) (Sum, error) {
 		return Sum{}, fmt.Errorf("%w; %w", err, ErrUnknown)
 	}
 	return *s.sum, err
-}
-
-// Close ends an import that was begun and not read.
-func (s *Stream) Close() error {
-	s.stop()
-	return nil
 }
 
 // ListImports lists the imports that can be taken back.

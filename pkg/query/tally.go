@@ -114,16 +114,12 @@ type eventValue struct {
 // AddEvent counts an event as its values in an index would be. It counts nothing and returns false where the event
 // must not be counted: see Apart.
 func (t *Tally) AddEvent(ev *event.Event) bool {
-	if t.each != nil && !t.asked[FieldUnnamed] {
-		t.Time(ev.Ms, ev.Ms)
-		t.Events++
-		t.combine(ev, 1)
-		return true
-	}
-	t.setApart, t.present, t.text = false, t.present[:0], t.text[:0]
-	t.x.Index(ev, t.keep)
-	if t.setApart {
-		return false
+	if t.each == nil || t.asked[FieldUnnamed] {
+		t.setApart, t.present, t.text = false, t.present[:0], t.text[:0]
+		t.x.Index(ev, t.keep)
+		if t.setApart {
+			return false
+		}
 	}
 	if t.each != nil {
 		t.Time(ev.Ms, ev.Ms)

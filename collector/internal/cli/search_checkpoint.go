@@ -36,7 +36,7 @@ func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer)
 	} else if len(a.others) > 0 {
 		return 0, errors.New("--checkpoint is of one collector, for another one has batches of its own: search each by --server HOST:PORT, with --also none and a checkpoint file of its own")
 	}
-	src, err := w.openAll(ctx, p, p.stdio.Err)
+	src, err := w.open(ctx, p)
 	if err != nil {
 		return 0, err
 	}

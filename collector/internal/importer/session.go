@@ -352,9 +352,6 @@ func (s *Session) over(ctx context.Context) (importing.Sum, error) {
 // errOver is returned by a session that has ended.
 var errOver = errors.New("the import has ended")
 
-// Sum returns what was done so far.
-func (s *Session) Sum() importing.Sum { return s.sum }
-
 func (s *Session) fail(err error) {
 	if s.err == nil {
 		s.err = err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -135,10 +136,7 @@ func (c *Config) defaults() error {
 		if err := engine.CheckCluster(c.Store); err != nil {
 			return fmt.Errorf("store: %w", err)
 		}
-		c.cluster, c.Store = c.Store, c.StoreFolder
-		if c.Store == "" {
-			c.Store = DefaultStore
-		}
+		c.cluster, c.Store = c.Store, cmp.Or(c.StoreFolder, DefaultStore)
 	} else if c.StoreFolder != "" {
 		return errors.New("store_folder is for a store in a cluster: without one, store names the folder")
 	}

@@ -202,21 +202,13 @@ func left(x *fleet.CoverageInterval, until int64, complete ledger.Spans) (list [
 		}
 		return []*fleet.CoverageInterval{x}
 	}
-	part := func(from, to int64) {
-		if from >= to {
-			return
-		}
-		one := &fleet.CoverageInterval{Cause: x.GetCause(), Hop: x.GetHop(), State: x.GetState(), FromMs: from, ToMs: to, DroppedMs: x.GetDroppedMs(), Was: x.GetWas()}
+	for _, part := range complete.Without(from, to) {
+		one := &fleet.CoverageInterval{Cause: x.GetCause(), Hop: x.GetHop(), State: x.GetState(), FromMs: part.From, ToMs: part.To, DroppedMs: x.GetDroppedMs(), Was: x.GetWas()}
 		if len(list) == 0 {
 			one.Records = x.GetRecords()
 		}
 		list = append(list, one)
 	}
-	for _, c := range complete.Within(from, to) {
-		part(from, c.From)
-		from = c.To
-	}
-	part(from, to)
 	return list
 }
 

@@ -1,6 +1,7 @@
 package several
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"maps"
@@ -106,7 +107,7 @@ func oneHost(has []Has) *fleet.Host {
 			}
 		}
 		for _, what := range h.GetHolds() {
-			if !slices.ContainsFunc(out.Holds, func(other []byte) bool { return string(other) == string(what) }) {
+			if !slices.ContainsFunc(out.Holds, func(other []byte) bool { return bytes.Equal(other, what) }) {
 				out.Holds = append(out.Holds, what)
 			}
 		}

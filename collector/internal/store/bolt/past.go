@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sort"
 
 	bbolt "go.etcd.io/bbolt"
@@ -50,30 +51,35 @@ var errEnough = errors.New("enough")
 // bequeath puts what p knows of hosts' completeness into heir, some hosts in each transaction. What
 // a crash cuts short goes on after the last host that the mark in heir has. appendMu is held.
 func (s *Store) bequeath(p, heir *partition, at int64) error {
-	mark := p.mark()
-	last, _, err := passedTo(heir, mark)
+	return heir.written(func() error {
+		return p.pastsFor(heir, at, func(list []hostPast) error {
+			return heir.update(func(tx *bbolt.Tx) error { return addPasts(tx, list, p.mark(), at) })
+		})
+	})
+}
+
+// pastsFor calls fn with what p knows of hosts that heir does not know yet, some hosts at a time.
+func (p *partition) pastsFor(heir *partition, at int64, fn func([]hostPast) error) error {
+	last, _, err := passedTo(heir, p.mark())
 	if err != nil {
 		return err
 	}
-	after := string(last)
 	gone, err := p.gone()
 	if err != nil {
 		return err
 	}
-	return heir.written(func() error {
-		for more := true; more; {
-			var list []hostPast
-			var err error
-			if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
-				return err
-			}
-			after = list[len(list)-1].host
-			if err := heir.update(func(tx *bbolt.Tx) error { return addPasts(tx, list, mark, at) }); err != nil {
-				return err
-			}
+	after := string(last)
+	for more := true; more; {
+		var list []hostPast
+		if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
+			return err
 		}
-		return nil
-	})
+		after = list[len(list)-1].host
+		if err := fn(list); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // written runs f while the partition can be written.
@@ -91,35 +97,20 @@ func (p *partition) written(f func() error) error {
 
 // left returns what p knows of hosts that heir does not know yet.
 func (p *partition) left(heir *partition, at int64) (all []hostPast, err error) {
-	last, _, err := passedTo(heir, p.mark())
-	if err != nil {
-		return nil, err
-	}
-	gone, err := p.gone()
-	if err != nil {
-		return nil, err
-	}
-	after := string(last)
-	for more := true; more; {
-		var list []hostPast
-		if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
-			return all, err
-		}
-		after = list[len(list)-1].host
+	err = p.pastsFor(heir, at, func(list []hostPast) error {
 		all = append(all, list...)
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // inherit adds what was known of hosts in a partition that is gone.
 func (p *partition) inherit(mark []byte, list []hostPast, at int64) error {
 	return p.written(func() error {
-		for len(list) > 0 {
-			n := min(len(list), bequeathHosts)
-			if err := p.update(func(tx *bbolt.Tx) error { return addPasts(tx, list[:n], mark, at) }); err != nil {
+		for some := range slices.Chunk(list, bequeathHosts) {
+			if err := p.update(func(tx *bbolt.Tx) error { return addPasts(tx, some, mark, at) }); err != nil {
 				return err
 			}
-			list = list[n:]
 		}
 		return nil
 	})

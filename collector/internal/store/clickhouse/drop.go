@@ -73,7 +73,7 @@ func (e *Engine) delete(ctx context.Context, part store.Part) error {
 	}
 	for _, table := range []string{"events", "batches"} {
 		for _, name := range names {
-			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION (%d, %d)", e.cluster.address.Database, table, dayNumber(part.Day), part.N)
+			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION %s", e.cluster.address.Database, table, partition(part))
 			if err := e.cluster.on(ctx, of[name], func(ctx context.Context, n *node) error { return n.conn.Exec(ctx, sql) }); err != nil {
 				return fmt.Errorf("drop %s: %w", part, err)
 			}

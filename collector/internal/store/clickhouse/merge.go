@@ -65,12 +65,3 @@ func (m *merge) next() (*found, error) {
 	first.rows = first.rows[1:]
 	return f, nil
 }
-
-// wait waits until nothing is read any more; the context has ended.
-func (m *merge) wait() {
-	for _, x := range m.runs {
-		for range x.windows { //nolint:revive // what was read ahead is dropped
-		}
-	}
-	m.wg.Wait()
-}

@@ -79,7 +79,7 @@ func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found,
 	m := newMerge(ctx, list)
 	defer func() {
 		cancel()
-		m.wait()
+		m.wg.Wait() // a window that nobody takes waits for no more than the context's end
 	}()
 	match := query.NewMatcher(q)
 	var last found

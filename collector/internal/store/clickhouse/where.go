@@ -120,7 +120,7 @@ func (s *snapshot) seen(others *account) []string {
 	if len(s.hidden) > 0 {
 		var list []string
 		for part := range s.hidden {
-			list = append(list, fmt.Sprintf("(%d, %d)", dayNumber(part.Day), part.N))
+			list = append(list, partition(part))
 		}
 		out = append(out, "(day, part) NOT IN ("+strings.Join(list, ", ")+")")
 	}
