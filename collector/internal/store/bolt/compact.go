@@ -30,15 +30,15 @@ var _ store.Compactor = (*Store)(nil)
 
 // compacting is a store's part in compaction.
 type compacting struct {
-	one    sync.Mutex                // held while one runs
-	mu     sync.Mutex                // guards failed
-	failed map[store.Part]*postponed // by the first part of the sources
-	left   []string                  // files that came to nothing, and stay until the manifest can be written; guarded by Store.appendMu
+	one    sync.Mutex                        // held while one runs
+	mu     sync.Mutex                        // guards failed
+	failed map[store.Part]*store.Uncompacted // by the first part of the sources
+	left   []string                          // files that came to nothing, and stay until the manifest can be written; guarded by Store.appendMu
 }
 
 // Compact rewrites the partitions of one day that wait for it, the oldest first, and returns nil when there are none. It works
 // on a thread of its own that gives way to all others; searches and batches go on meanwhile. What cannot be rewritten
-// stays as it is, and is left alone for a while: see postponed. Errors: store.ErrNoRoom, ErrNotAsSealed, store.ErrDamaged and others.
+// stays as it is, and is left alone for a while: see tried. Errors: store.ErrNoRoom, ErrNotAsSealed, store.ErrDamaged and others.
 func (s *Store) Compact(ctx context.Context, c store.Compaction) (*store.Compacted, error) {
 	s.compacting.one.Lock()
 	defer s.compacting.one.Unlock()

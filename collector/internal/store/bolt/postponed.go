@@ -14,12 +14,6 @@ const (
 	mostWait  = 24 * time.Hour
 )
 
-// postponed is what could not be rewritten.
-type postponed struct {
-	store.Uncompacted
-	wait time.Duration
-}
-
 // mayTry reports whether what is due is not left alone now.
 func (s *Store) mayTry(d *due) bool {
 	s.compacting.mu.Lock()
@@ -38,21 +32,21 @@ func (s *Store) tried(d *due, err error) {
 		return
 	}
 	if s.compacting.failed == nil {
-		s.compacting.failed = map[store.Part]*postponed{}
+		s.compacting.failed = map[store.Part]*store.Uncompacted{}
 	}
 	now := s.opts.now()
 	was := s.compacting.failed[first]
 	if was == nil {
-		was = &postponed{Uncompacted: store.Uncompacted{Part: first, Since: now}, wait: firstWait / 2}
+		was = &store.Uncompacted{Part: first, Since: now}
 		s.compacting.failed[first] = was
 	}
-	was.wait = min(2*was.wait, mostWait)
-	was.Times, was.Next, was.Err = was.Times+1, now.Add(was.wait), err
+	was.Times++
+	was.Next, was.Err = now.Add(min(firstWait<<min(was.Times-1, 5), mostWait)), err
 }
 
 // Uncompacted implements store.Compactor. What was dropped meanwhile is no longer due, and forgotten.
 func (s *Store) Uncompacted(c store.Compaction) (list []store.Uncompacted) {
-	still := map[store.Part]*postponed{}
+	still := map[store.Part]*store.Uncompacted{}
 	waiting := s.dueNow(&c)
 	s.compacting.mu.Lock()
 	defer s.compacting.mu.Unlock()
@@ -60,7 +54,7 @@ func (s *Store) Uncompacted(c store.Compaction) (list []store.Uncompacted) {
 		first := waiting[i].parts[0].part
 		if was := s.compacting.failed[first]; was != nil {
 			still[first] = was
-			list = append(list, was.Uncompacted)
+			list = append(list, *was)
 		}
 	}
 	s.compacting.failed = still
