@@ -79,17 +79,17 @@ const fresh = 10 * time.Second
 
 // begin takes appending, which the caller gives back where there is no error, and returns the account, which may be older.
 func (e *Engine) begin(ctx context.Context) (*account, error) {
-	if _, err := e.known(ctx, 24*time.Hour); err != nil {
-		return nil, err
-	}
-	e.appending.Lock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	for {
+		if _, err := e.known(ctx, 24*time.Hour); err != nil {
+			return nil, err
+		}
+		e.appending.Lock()
+		// A deletion that failed while appending was waited for has forgotten the account; what is closed is said by known.
+		if a, err := e.now(); err == nil && a != nil {
+			return a, nil
+		}
 		e.appending.Unlock()
-		return nil, store.ErrClosed
 	}
-	return e.account, nil
 }
 
 // known returns the account, read from the cluster where it is not known, or older than age. It does not wait for a batch that
