@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestSyncer: the kernel syncs aside what it can, and whatever it can't is synced in the usual way or fails as that does.
@@ -73,7 +75,7 @@ func TestSyncerSignals(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	r, err := openSyncRing()
 	if err != nil {
-		t.Skip("this kernel does not sync aside:", err)
+		need.Missing(t, "this kernel does not sync aside: "+err.Error())
 	}
 	defer func() {
 		if err := r.close(); err != nil {
@@ -86,7 +88,7 @@ func TestSyncerSignals(t *testing.T) {
 	}
 	defer f.Close()
 	if err := r.sync(f); errors.Is(err, errNotAside) {
-		t.Skip("this kernel does not sync aside")
+		need.Missing(t, "this kernel does not sync aside")
 	}
 	r.call.data, r.call.descriptor = 1000, uint32(f.Fd()) //nolint:gosec // a descriptor
 	calls := [1]*iocb{&r.call}

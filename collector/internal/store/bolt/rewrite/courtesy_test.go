@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestCourtesy: a job that the kernel has wait is an eighth of one CPU at most, and one that never waits does not rest.
@@ -55,7 +57,7 @@ func TestSchedstat(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	before, _, ok := look()
 	if !ok {
-		t.Skip("this kernel has no schedstat")
+		need.Missing(t, "this kernel has no schedstat")
 	}
 	var c courtesy
 	for x := 0; ; x++ {
