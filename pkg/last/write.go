@@ -128,8 +128,5 @@ func (w *writer) bad(one *session, named bool) {
 	}
 	w.printf("    audit event proof serial number: %d\n", one.serials[0])
 	w.search(one)
-	if !named {
-		w.printf(" --session 0")
-	}
 	w.printf(" -a %d\n\n", one.serials[0])
 }
