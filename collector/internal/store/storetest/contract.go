@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,12 +73,14 @@ func Fill(t *store.Table, g *Generator, n int) {
 
 // Text returns an event's node, time, serial and records, as the tests compare them.
 func Text(ev *event.Event) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d %d\n", ev.Node, ev.Ms, ev.Serial)
+	b := append(make([]byte, 0, 1024), ev.Node...)
+	b = strconv.AppendInt(append(b, ' '), ev.Ms, 10)
+	b = strconv.AppendUint(append(b, ' '), ev.Serial, 10)
+	b = append(b, '\n')
 	for i := range ev.Records {
-		fmt.Fprintf(&b, "%s\n", ev.Records[i].Raw)
+		b = append(append(b, ev.Records[i].Raw...), '\n')
 	}
-	return b.String()
+	return string(b)
 }
 
 // origins returns an event's sender and the receipts of its records, as the tests compare
@@ -94,8 +97,10 @@ func origins(ev *event.Event) string {
 }
 
 // TextFor returns Text, with sender, receipts and batch where the query asks for these.
-func TextFor(q *query.Query, ev *event.Event) string {
-	text := Text(ev)
+func TextFor(q *query.Query, ev *event.Event) string { return withOrigin(q, ev, Text(ev)) }
+
+// withOrigin adds to an event's text what else the query asks for.
+func withOrigin(q *query.Query, ev *event.Event, text string) string {
 	if q.Origin || len(q.From) > 0 {
 		text += origins(ev)
 	}
@@ -127,16 +132,18 @@ func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 		t.Fatalf("scan: %v", err)
 	}
 	var ev event.Event
+	var raw []byte
 	err = store.ScanText(context.Background(), snap, q, func(f *store.Found) error {
 		all := store.Texts{List: []store.Found{*f}}
 		all.Event(0, &ev)
+		text := Text(&ev)
+		if raw = all.AppendRaw(append(raw[:0], '\n'), 0); !strings.HasSuffix(text, string(raw)) {
+			t.Errorf("records as text: %q, and as an event %q", clip(string(raw)), clip(text))
+		}
 		if query.KeyOf(&ev) == f.Key {
-			texts = append(texts, TextFor(q, &ev))
+			texts = append(texts, withOrigin(q, &ev, text))
 		} else {
 			texts = append(texts, fmt.Sprintf("%+v of %+v", f.Key, query.KeyOf(&ev)))
-		}
-		if raw := all.AppendRaw(nil, 0); !strings.HasSuffix(Text(&ev), "\n"+string(raw)) {
-			t.Errorf("records as text: %q, and as an event %q", clip(string(raw)), clip(Text(&ev)))
 		}
 		return nil
 	})

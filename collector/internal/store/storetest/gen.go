@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -58,21 +60,7 @@ var varying = regexp.MustCompile(`^node=\S+ |audit\(\d+\.\d+:\d+\)|\b(?:ppid|pid
 // NewGenerator makes a generator of so many hosts, whose events begin at start. The events
 // of log are the templates.
 func NewGenerator(seed uint64, log []byte, hosts int, start time.Time) *Generator {
-	g := &Generator{rng: rand.New(rand.NewPCG(seed, 1)), now: start.UnixMilli(), step: 12}
-	stamp := regexp.MustCompile(`audit\(([^)]*)\)`)
-	last := ""
-	for line := range bytes.Lines(log) {
-		text := string(bytes.TrimRight(line, "\n"))
-		m := stamp.FindStringSubmatch(text)
-		if m == nil {
-			continue
-		}
-		if m[1] != last {
-			g.events = append(g.events, nil)
-			last = m[1]
-		}
-		g.events[len(g.events)-1] = append(g.events[len(g.events)-1], cutTemplate(text))
-	}
+	g := &Generator{rng: rand.New(rand.NewPCG(seed, 1)), now: start.UnixMilli(), step: 12, events: cutLog(string(log))}
 	for i := range hosts {
 		h := &genHost{name: fmt.Sprintf("web%d.example.net", i+1), serial: uint64(1000 + g.rng.IntN(100000)), next: 1000 + g.rng.IntN(20000)}
 		for range 12 {
@@ -81,6 +69,34 @@ func NewGenerator(seed uint64, log []byte, hosts int, start time.Time) *Generato
 		g.hosts = append(g.hosts, h)
 	}
 	return g
+}
+
+// cut has the templates of each log, which no generator changes: under the race detector, cutting a log takes longer than
+// all that most tests do with a generator.
+var cut sync.Map
+
+// cutLog cuts a log's records into templates, by event.
+func cutLog(log string) [][]template {
+	if known, ok := cut.Load(log); ok {
+		return known.([][]template)
+	}
+	var events [][]template
+	stamp := regexp.MustCompile(`audit\(([^)]*)\)`)
+	last := ""
+	for line := range strings.Lines(log) {
+		text := strings.TrimRight(line, "\n")
+		m := stamp.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		if m[1] != last {
+			events = append(events, nil)
+			last = m[1]
+		}
+		events[len(events)-1] = append(events[len(events)-1], cutTemplate(text))
+	}
+	cut.Store(log, events)
+	return events
 }
 
 // cutTemplate cuts a record at the places that vary. A record without node= gets one.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -21,7 +23,7 @@ func testTally(t *testing.T, env Env) {
 	g := NewGenerator(31, Templates(t), 5, Start)
 	for id := uint64(1); id <= 4; id++ {
 		tab := store.NewTable()
-		Fill(tab, g, 700)
+		Fill(tab, g, need.Size(700, 150))
 		if id == 3 { // a host of mixed nodes, and odd events
 			for _, raw := range []string{
 				"node=web2.example.net type=USER_LOGIN msg=audit(1795334500.000:7): pid=1 uid=0 auid=5 ses=1 msg='op=login exe=\"/a\" exe=\"/b\" res=success'",
@@ -51,6 +53,7 @@ func testTally(t *testing.T, env Env) {
 		"by pattern":  {Nodes: []string{"web?.example.net"}, EndMs: st.MinMs + third},
 		"node, since": {Nodes: []string{"web2.example.net"}, StartMs: st.MinMs + third},
 	} {
+		all := readAll(t, s, q)
 		for which, fields := range map[string][]query.Field{
 			"indexed":      indexed(),
 			"hosts":        {query.FieldShape, query.FieldNode},
@@ -59,20 +62,10 @@ func testTally(t *testing.T, env Env) {
 			"unless named": {query.FieldAUID, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed},
 			"every field":  everyField(),
 		} {
-			t.Run(name+", "+which, func(t *testing.T) {
-				want, got := tallyOf(t, s, q, fields)
-				if d := cmp.Diff(want, got); d != "" {
-					t.Errorf("(-scanned +counted):\n%.2000s", d)
-				}
-			})
+			t.Run(name+", "+which, func(t *testing.T) { same(t, all.of(fields), tallyOf(t, s, q, fields)) })
 		}
 		for which, fields := range combinations() {
-			t.Run(name+", "+which, func(t *testing.T) {
-				want, got := combinationsOf(t, s, q, fields)
-				if d := cmp.Diff(want, got); d != "" {
-					t.Errorf("(-scanned +counted):\n%.2000s", d)
-				}
-			})
+			t.Run(name+", "+which, func(t *testing.T) { same(t, flat(all.each[which]), combinationsOf(t, s, q, fields)) })
 		}
 	}
 	snap, err := s.Snapshot(context.Background())
@@ -121,99 +114,154 @@ func combinations() map[string][]query.Field {
 	}
 }
 
-// combinationsOf counts the combinations of a query's events twice, as tallyOf does values.
-func combinationsOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) (want, got map[string]int64) {
+// same wants what was counted to be what was read.
+func same(t *testing.T, want, got map[string]int64) {
 	t.Helper()
-	snap, err := s.Snapshot(context.Background())
-	if err != nil {
-		t.Fatal(err)
+	if !maps.Equal(want, got) {
+		t.Errorf("(-scanned +counted):\n%.2000s", cmp.Diff(want, got))
 	}
-	defer func() { _ = snap.Close() }()
-	one := slices.DeleteFunc(slices.Clone(fields), func(f query.Field) bool { return f == query.FieldUnnamed })
-	read, rest := query.NewTally(one, nil), query.NewTally(one, nil)
-	add := func(to *query.Tally) func(ev *event.Event) error {
-		return func(ev *event.Event) error {
-			if !to.AddEvent(ev) {
-				return fmt.Errorf("event %d is not counted", ev.Serial)
-			}
-			return nil
-		}
-	}
-	if err := snap.Scan(context.Background(), q, add(read)); err != nil {
-		t.Fatal(err)
-	}
-	sum, err := snap.Tally(context.Background(), q, fields, add(rest))
-	if err != nil {
-		t.Fatal(err)
-	}
-	flat := func(all ...*query.Tally) map[string]int64 {
-		out := map[string]int64{}
-		for _, t := range all {
-			out["events"] += t.Events
-			t.Of(query.FieldEach).Each(func(v string, n int64) { out[v] += n })
-		}
-		return out
-	}
-	return flat(read), flat(sum, rest)
 }
 
-// tallyOf counts the values of a query's events twice: by reading all of them, and by a
-// tally.
-func tallyOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) (want, got map[string]int64) {
+// valued is a value of a field.
+type valued struct {
+	field query.Field
+	text  string
+}
+
+// counts is how many of some events have each value, and when these were.
+type counts struct {
+	values      map[valued]int64
+	any         bool
+	first, last int64
+
+	x    query.Extractor
+	once map[valued]bool
+}
+
+// add counts an event.
+func (c *counts) add(ev *event.Event) {
+	if c.values == nil {
+		c.values, c.once = map[valued]int64{}, map[valued]bool{}
+	}
+	clear(c.once)
+	c.x.Index(ev, func(f query.Field, v []byte) { c.once[valued{f, string(v)}] = true })
+	query.Places(ev, func(f query.Field, v string) { c.once[valued{f, v}] = true })
+	for v := range c.once {
+		c.values[v]++
+	}
+	c.times(ev.Ms, ev.Ms)
+}
+
+// times adds the times of events.
+func (c *counts) times(first, last int64) {
+	if !c.any {
+		c.any, c.first, c.last = true, first, last
+	}
+	c.first, c.last = min(c.first, first), max(c.last, last)
+}
+
+// of returns what is counted of some fields.
+func (c *counts) of(fields []query.Field) map[string]int64 {
+	out := map[string]int64{}
+	if c.any {
+		out["first"], out["last"] = c.first, c.last
+	}
+	for v, n := range c.values {
+		if slices.Contains(fields, v.field) {
+			out[fmt.Sprintf("%s %q", v.field, v.text)] = n
+		}
+	}
+	return out
+}
+
+// reading is what all events of a query have, each of which was read.
+type reading struct {
+	counts
+	each map[string]*query.Tally // by the name of the combination
+}
+
+// readAll reads a query's events once, for all that is counted of them.
+func readAll(t *testing.T, s store.Store, q *query.Query) *reading {
+	t.Helper()
+	r := &reading{each: map[string]*query.Tally{}}
+	for which, fields := range combinations() {
+		r.each[which] = query.NewTally(combined(fields), nil)
+	}
+	err := store.Scan(context.Background(), s, q, func(ev *event.Event) error {
+		r.add(ev)
+		for _, to := range r.each {
+			if err := addTo(to, ev); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// combined returns the fields of which there are combinations.
+func combined(fields []query.Field) []query.Field {
+	return slices.DeleteFunc(slices.Clone(fields), func(f query.Field) bool { return f == query.FieldUnnamed })
+}
+
+func addTo(to *query.Tally, ev *event.Event) error {
+	if !to.AddEvent(ev) {
+		return fmt.Errorf("event %d is not counted", ev.Serial)
+	}
+	return nil
+}
+
+// flat returns how many events of each combination there are.
+func flat(all ...*query.Tally) map[string]int64 {
+	out := map[string]int64{}
+	for _, t := range all {
+		out["events"] += t.Events
+		t.Of(query.FieldEach).Each(func(v string, n int64) { out[v] += n })
+	}
+	return out
+}
+
+// combinationsOf counts the combinations of a query's events by a tally.
+func combinationsOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[string]int64 {
 	t.Helper()
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = snap.Close() }()
-	var x query.Extractor
-	count := func(to map[string]int64, ev *event.Event) {
-		once := map[string]bool{}
-		x.Index(ev, func(f query.Field, v []byte) {
-			if slices.Contains(fields, f) {
-				once[fmt.Sprintf("%s %q", f, v)] = true
-			}
-		})
-		query.Places(ev, func(f query.Field, v string) {
-			if slices.Contains(fields, f) {
-				once[fmt.Sprintf("%s %q", f, v)] = true
-			}
-		})
-		for v := range once {
-			to[v]++
-		}
-	}
-	want, got = map[string]int64{}, map[string]int64{}
-	times := func(to map[string]int64, first, last int64) {
-		if _, any := to["first"]; !any {
-			to["first"], to["last"] = first, last
-		}
-		to["first"], to["last"] = min(to["first"], first), max(to["last"], last)
-	}
-	err = snap.Scan(context.Background(), q, func(ev *event.Event) error {
-		count(want, ev)
-		times(want, ev.Ms, ev.Ms)
-		return nil
-	})
+	rest := query.NewTally(combined(fields), nil)
+	sum, err := snap.Tally(context.Background(), q, fields, func(ev *event.Event) error { return addTo(rest, ev) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := snap.Tally(context.Background(), q, fields, func(ev *event.Event) error {
-		count(got, ev)
-		times(got, ev.Ms, ev.Ms)
-		return nil
-	})
+	return flat(sum, rest)
+}
+
+// tallyOf counts the values of a query's events by a tally.
+func tallyOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[string]int64 {
+	t.Helper()
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	var given counts
+	sum, err := snap.Tally(context.Background(), q, fields, func(ev *event.Event) error { given.add(ev); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if sum.Any {
-		times(got, sum.FirstMs, sum.LastMs)
+		given.times(sum.FirstMs, sum.LastMs)
 	}
+	got := given.of(fields)
 	for _, f := range fields {
 		sum.Of(f).Each(func(v string, n int64) { got[fmt.Sprintf("%s %q", f, v)] += n })
 	}
 	for _, f := range query.Apart(fields) {
 		sum.Of(f).Each(func(v string, _ int64) { t.Errorf("events were counted that have to be read: %s %q", f, v) })
 	}
-	return want, got
+	return got
 }
