@@ -13,6 +13,16 @@ var units = [...]struct {
 	ms    int64
 }{{FieldMinute, 60 * 1000}, {FieldHour, 60 * 60 * 1000}}
 
+// UnitMs returns how many milliseconds the unit of a field has that says when an event was.
+func UnitMs(f Field) int64 {
+	for _, u := range units {
+		if u.field == f {
+			return u.ms
+		}
+	}
+	return 0
+}
+
 // Places calls add with an event's values of the fields that no index has.
 func Places(ev *event.Event, add func(f Field, v string)) { places(string(ev.Node), ev.Ms, add) }
 

@@ -20,6 +20,14 @@ type row struct {
 	events         uint64
 	records, bytes uint64
 	minMs, maxMs   int64
+	again          bool // some of it may have been inserted more than once: there may be rows with the same key
+}
+
+// repeated is a batch some of which may have been inserted more than once.
+type repeated struct {
+	part  store.Part
+	store string
+	batch uint64
 }
 
 // account is what the rows say together. It never changes once it is made.
@@ -27,6 +35,7 @@ type account struct {
 	read    time.Time
 	parts   map[store.Part]*store.PartStats
 	last    map[string]row // the last row of each place, by its ID
+	again   []repeated     // the batches of which there may be rows with the same key
 	disk    uint64
 	newest  store.Day // of all parts
 	several bool      // there are batches of other places
@@ -77,6 +86,20 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 		})
 	if err != nil {
 		return nil, fmt.Errorf("read which parts there are: %w", err)
+	}
+	err = c.ask(ctx, first, "SELECT DISTINCT day, part, store, batch FROM "+db+".batches WHERE again = 1",
+		func() { a.again = nil },
+		func(scan func(...any) error) error {
+			var day int32
+			var n uint32
+			var r repeated
+			err := scan(&day, &n, &r.store, &r.batch)
+			r.part = store.Part{Day: dayOf(day), N: int(n)}
+			a.again = append(a.again, r)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read which batches were inserted again: %w", err)
 	}
 	if err := c.sizes(ctx, a, names, of); err != nil {
 		return nil, err
@@ -158,6 +181,9 @@ func (a *account) with(own string, r row) *account {
 	p.MaxMs = max(p.MaxMs, r.maxMs)
 	if r.events > 0 {
 		p.LastID = r.batch
+	}
+	if r.again {
+		b.again = append(slices.Clip(b.again), repeated{r.part, own, r.batch})
 	}
 	b.last[own] = r
 	b.settle(own)

@@ -42,14 +42,16 @@ type block struct {
 	ms, received                            []int64
 	serial                                  []uint64
 	seq, sizes                              []uint32
-	counted, transport                      []uint8
-	fields                                  [][][]string
+	counted, transport, apart               []uint8
+	one                                     [][]string   // by place in indexed, those of one value
+	list                                    [][][]string // those of several
 	buf                                     []byte
+	known                                   map[string]string // values, as most come again
 }
 
 // insertion is the statement of a block; the columns that are the same for all rows come first.
 func insertion(db string) string {
-	names := []string{"day", "part", "batch", "store", "node", "ts_ms", "serial", "seq", "host", "counted", "text", "size", "received", "later", "transport", "sender", "proved"}
+	names := []string{"day", "part", "batch", "store", "node", "ts_ms", "serial", "seq", "host", "counted", "text", "size", "received", "later", "transport", "sender", "proved", "apart"}
 	for _, f := range indexed {
 		names = append(names, column(f))
 	}
@@ -57,7 +59,17 @@ func insertion(db string) string {
 }
 
 func (b *block) reset() {
-	*b = block{e: b.e, part: b.part, batch: b.batch, nodes: b.nodes, fields: make([][][]string, len(indexed)), buf: b.buf}
+	*b = block{e: b.e, part: b.part, batch: b.batch, nodes: b.nodes, one: make([][]string, len(indexed)), list: make([][][]string, len(indexed)), buf: b.buf, known: map[string]string{}}
+}
+
+// text returns bytes as a text that is kept once.
+func (b *block) textOf(v []byte) string {
+	if s, ok := b.known[string(v)]; ok {
+		return s
+	}
+	s := string(v)
+	b.known[s] = s
+	return s
 }
 
 // add puts an event into the block; seq is its place in the batch.
@@ -83,51 +95,66 @@ func (b *block) add(host string, ev *event.Event, seq uint32) {
 		}
 	}
 	b.transport, b.sender, b.proved = append(b.transport, transport), append(b.sender, addr), append(b.proved, proved)
-	for i := range b.fields {
-		b.fields[i] = append(b.fields[i], nil)
+	for i, f := range indexed {
+		if several(f) {
+			b.list[i] = append(b.list[i], none)
+		} else {
+			b.one[i] = append(b.one[i], "")
+		}
 	}
-	b.x.Index(ev, func(f query.Field, v []byte) {
-		if int(f) >= len(columnOf) || columnOf[f] < 0 {
-			return
-		}
-		list := &b.fields[columnOf[f]][b.n]
-		if !slices.Contains(*list, string(v)) {
-			*list = append(*list, string(v))
-		}
-	})
+	b.apart = append(b.apart, 0)
+	b.x.Index(ev, b.field)
 	b.n++
 	b.size += len(b.buf)
+}
+
+// none is the list of an event that has no value.
+var none = []string{}
+
+// field puts a value of the event that is added last into its column.
+func (b *block) field(f query.Field, v []byte) {
+	b.apart[b.n] |= apartOf(f)
+	if !hasColumn(f) {
+		return
+	}
+	i := columnOf[f]
+	if !several(f) {
+		b.one[i][b.n] = stored(b.textOf(v))
+	} else if list := &b.list[i][b.n]; !slices.Contains(*list, string(v)) {
+		*list = append(*list, b.textOf(v))
+	}
 }
 
 // same makes a column of one value.
 func same[T any](v T, n int) []T { return slices.Repeat([]T{v}, n) }
 
-// insert stores the block's rows on a quorum of the shard.
-func (b *block) insert(ctx context.Context) error {
+// insert stores the block's rows on a quorum of the shard; see servers.insert.
+func (b *block) insert(ctx context.Context) (again bool, err error) {
 	if b.n == 0 {
-		return nil
+		return false, nil
 	}
 	columns := []any{same(dayNumber(b.part.Day), b.n), same(uint32(b.part.N), b.n), same(b.batch, b.n), same(b.e.opts.Store, b.n),
-		b.node, b.ms, b.serial, b.seq, b.host, b.counted, b.text, b.sizes, b.received, b.later, b.transport, b.sender, b.proved}
-	for _, f := range b.fields {
-		for i := range f {
-			if f[i] == nil {
-				f[i] = []string{}
-			}
+		b.node, b.ms, b.serial, b.seq, b.host, b.counted, b.text, b.sizes, b.received, b.later, b.transport, b.sender, b.proved, b.apart}
+	for i, f := range indexed {
+		if several(f) {
+			columns = append(columns, b.list[i])
+		} else {
+			columns = append(columns, b.one[i])
 		}
-		columns = append(columns, f)
 	}
 	return b.e.cluster.insert(ctx, b.nodes, insertion(b.e.cluster.address.Database), columns)
 }
 
-// insert inserts columns as one block, on a quorum of a shard's servers.
-func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) error {
+// insert inserts columns as one block, on a quorum of a shard's servers. again says that it was inserted more than once, of which ClickHouse may not have known.
+func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) (again bool, err error) {
 	settings := ch.Settings{"insert_deduplicate": 1}
 	if q := c.quorum(len(nodes)); q > 1 {
 		settings["insert_quorum"] = q
 		settings["insert_quorum_timeout"] = int(quorumTime.Milliseconds())
 	}
-	return c.on(ctx, nodes, func(ctx context.Context, n *node) (err error) {
+	tries := 0
+	err = c.on(ctx, nodes, func(ctx context.Context, n *node) (err error) {
+		tries++
 		// The connection's deadline is the context's.
 		ctx, cancel := context.WithTimeout(ctx, 2*quorumTime)
 		defer cancel()
@@ -147,6 +174,7 @@ func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns
 		}
 		return batch.Send()
 	})
+	return tries > 1, err
 }
 
 // shardOf is which of so many shards an event belongs to. It never changes: what is stored again comes to the same shard.
@@ -173,21 +201,28 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	if err != nil {
 		return err
 	}
-	// A batch that was begun goes on in the part in which it was.
+	// A batch that was begun goes on in the part in which it was. The first one of a process may have been begun by another.
 	if e.begun.batch != b.ID {
-		e.begun = row{part: a.partFor(b.Day), batch: b.ID}
+		e.begun = row{part: a.partFor(b.Day), batch: b.ID, again: e.begun.batch == 0}
+	} else {
+		e.begun.again = true
 	}
-	r := row{part: e.begun.part, batch: b.ID}
+	r := e.begun
 	blocks := make([]*block, len(names))
 	for i, name := range names {
 		blocks[i] = &block{e: e, part: r.part, batch: b.ID, nodes: of[name]}
 		blocks[i].reset()
 	}
 	seq := uint32(0)
+	insert := func(bl *block) error {
+		again, err := bl.insert(ctx)
+		r.again = r.again || again
+		return err
+	}
 	err = b.Each(func(host string, ev *event.Event) error {
 		bl := blocks[shardOf(string(ev.Node), ev.Ms, ev.Serial, len(blocks))]
 		if bl.n > 0 && (bl.n == blockEvents || bl.size+ev.Size() > blockBytes) {
-			if err := bl.insert(ctx); err != nil {
+			if err := insert(bl); err != nil {
 				return err
 			}
 			bl.reset()
@@ -199,7 +234,7 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	})
 	for _, bl := range blocks {
 		if err == nil {
-			err = bl.insert(ctx)
+			err = insert(bl)
 		}
 	}
 	if err == nil {
@@ -214,7 +249,7 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 // isStored returns nil for a batch that comes again, whose row is the last one. Any other batch that has no number of its own would be lost
 // if it were taken for one that is there.
 func isStored(b *store.Sealed, last row) error {
-	r := row{part: last.part, batch: b.ID}
+	r := row{part: last.part, batch: b.ID, again: last.again}
 	err := b.Each(func(_ string, ev *event.Event) error {
 		r.count(ev)
 		return nil
@@ -238,9 +273,14 @@ func (r *row) count(ev *event.Event) {
 
 // write stores a row of the account, and takes it in; appending is held.
 func (e *Engine) write(ctx context.Context, first []*node, r row) error {
-	err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms)",
-		[]any{[]int32{dayNumber(r.part.Day)}, []uint32{uint32(r.part.N)}, []string{e.opts.Store}, []uint64{r.batch}, []uint64{r.events}, []uint64{r.records}, []uint64{r.bytes}, []int64{r.minMs}, []int64{r.maxMs}})
+	again := uint8(0)
+	if r.again {
+		again = 1
+	}
+	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again)",
+		[]any{[]int32{dayNumber(r.part.Day)}, []uint32{uint32(r.part.N)}, []string{e.opts.Store}, []uint64{r.batch}, []uint64{r.events}, []uint64{r.records}, []uint64{r.bytes}, []int64{r.minMs}, []int64{r.maxMs}, []uint8{again}})
 	if err != nil {
+		e.unsure.Store(true)
 		return err
 	}
 	e.mu.Lock()

@@ -6,13 +6,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// indexed are the fields that have a column of their own, an array of an event's values: those that searches ask for. What is asked
-// of others is decided by the matcher alone. The list only grows, each time with a new version of the tables.
-var indexed = []query.Field{
-	query.FieldType, query.FieldKey, query.FieldPID, query.FieldPPID, query.FieldAUID, query.FieldUID, query.FieldEUID, query.FieldSession,
-	query.FieldSyscall, query.FieldSuccess, query.FieldComm, query.FieldExe, query.FieldFile, query.FieldHost, query.FieldTerminal,
-	query.FieldAcct, query.FieldAUIDName, query.FieldUIDName, query.FieldClaim,
-}
+// indexed are the fields that have a column of their own: all that events are searched by, and those of an index that summaries are added up from. The
+// values that other records have in a field (query.Field.Other) have none: what is asked of them is decided by the matcher alone.
+var indexed = func() (list []query.Field) {
+	for f := range query.Field(query.NumFields) {
+		list = append(list, f)
+	}
+	return append(list, query.FieldShape, query.FieldCWD, query.FieldFileAgain, query.FieldKeyAgain, query.FieldClaim, query.FieldLists)
+}()
 
 // columnOf is the place of a field in indexed, -1 where it has no column.
 var columnOf = func() (of [query.NumIndexed]int) {
@@ -27,6 +28,50 @@ var columnOf = func() (of [query.NumIndexed]int) {
 
 // column is the name of a field's column.
 func column(f query.Field) string { return "f_" + strings.ReplaceAll(f.String(), "-", "_") }
+
+// hasColumn says whether a field has a column.
+func hasColumn(f query.Field) bool { return int(f) < len(columnOf) && columnOf[f] >= 0 }
+
+// several says whether an event may have several values of a field: its column is an array of them, each once. Any other field's has the value, as
+// stored makes it.
+func several(f query.Field) bool {
+	return f == query.FieldType || f == query.FieldFileAgain || f == query.FieldKeyAgain || f.IsList()
+}
+
+// stored is a value as a column has it that is no array: a text that is empty is no value.
+func stored(v string) string {
+	if v == "" || v[0] == 0 {
+		return "\x00" + v
+	}
+	return v
+}
+
+// valueOf undoes stored.
+func valueOf(text string) string { return strings.TrimPrefix(text, "\x00") }
+
+// The bits of the column apart: of an event that has one, what is counted has to be worked out by whoever reads it. See query.Apart.
+const (
+	apartOdd   = 1 << iota // it is odd
+	apartNamed             // a record names a user or group
+)
+
+// apartOf is the bit of an event that has a value of the field; 0: none.
+func apartOf(f query.Field) uint8 {
+	name := f
+	if f.IsOther() {
+		name = f - query.Field(0).Other()
+	}
+	switch {
+	case f == query.FieldOdd:
+		return apartOdd
+	case name >= query.FieldAUIDName && name <= query.FieldEGIDName:
+		return apartNamed
+	}
+	return 0
+}
+
+// key is what no two events have in common, in the order in which a table has them.
+const key = "node, ts_ms, serial, batch, store, seq"
 
 // order is how an answer's rows come, and what tells a row from all others: of events that are equal in time, node and serial, the one that was
 // stored earlier comes first.

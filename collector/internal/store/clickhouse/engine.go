@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,6 +28,8 @@ type Engine struct {
 	reading   sync.Mutex // one reads the account at a time
 	appending sync.Mutex // one Append, Drop or Rotate at a time; taken behind reading and before mu
 	begun     row        // the batch that was begun last, and its part; guarded by appending
+	// unsure says that a row of the account may be there after all which was not written: it is read again, so that nothing of a batch is inserted behind its row.
+	unsure atomic.Bool
 
 	mu        sync.Mutex // guards everything below
 	account   *account   // nil: not read yet
@@ -80,9 +83,14 @@ const fresh = 10 * time.Second
 // begin takes appending, which the caller gives back where there is no error, and returns the account, which may be older.
 func (e *Engine) begin(ctx context.Context) (*account, error) {
 	for {
-		if _, err := e.known(ctx, 24*time.Hour); err != nil {
+		age := 24 * time.Hour
+		if e.unsure.Load() {
+			age = 0
+		}
+		if _, err := e.known(ctx, age); err != nil {
 			return nil, err
 		}
+		e.unsure.Store(false)
 		e.appending.Lock()
 		// A deletion that failed while appending was waited for has forgotten the account; what is closed is said by known.
 		if a, err := e.now(); err == nil && a != nil {

@@ -64,6 +64,17 @@ func texts(t testing.TB, e store.Events, q *query.Query) (out []string) {
 	return out
 }
 
+// tally counts fields.
+func tally(t testing.TB, e store.Events, q *query.Query, fields []query.Field, rest func(*event.Event) error) *query.Tally {
+	t.Helper()
+	snap, err := e.Snapshot(t.Context())
+	must(t, err)
+	defer func() { must(t, snap.Close()) }()
+	sum, err := snap.Tally(t.Context(), q, fields, rest)
+	must(t, err)
+	return sum
+}
+
 func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
@@ -108,6 +119,8 @@ func halfThere(t *testing.T, c *cluster.Cluster) {
 	a, tab := address(t, c), table(100)
 	e := engineOf(t, a, "x")
 	must(t, e.Append(t.Context(), sealed(1, table(3))))
+	_, err := c.Nodes[0].Query("SYSTEM STOP MERGES " + a.Database + ".events")
+	must(t, err)
 	_, of, err := e.cluster.shards(t.Context())
 	must(t, err)
 	b := &block{e: e, part: store.Part{Day: store.DayOf(storetest.Start), N: 1}, batch: 2, nodes: of["1"]}
@@ -120,7 +133,8 @@ func halfThere(t *testing.T, c *cluster.Cluster) {
 		seq++
 		return nil
 	}))
-	must(t, b.insert(t.Context()))
+	_, err = b.insert(t.Context())
+	must(t, err)
 	q := &query.Query{Unparsable: true}
 	if n := len(texts(t, e, q)); n != 3 {
 		t.Errorf("%d events while batch 2 is not whole, want the 3 of batch 1", n)
@@ -132,6 +146,24 @@ func halfThere(t *testing.T, c *cluster.Cluster) {
 	}
 	if got := texts(t, e, q); len(got) != 103 {
 		t.Errorf("%d events, want 103", len(got))
+	}
+	if rows, err := c.Nodes[0].Query("SELECT count() FROM " + a.Database + ".events"); err != nil || rows != "163" {
+		t.Errorf("%s rows, %v; want 60 that are there twice", rows, err)
+	}
+	// Half of the events have no time: what is counted of the others, and what is given.
+	for _, fields := range [][]query.Field{nil, {query.FieldNode}, {query.FieldType}, {query.FieldShape, query.FieldHour}, {query.FieldNode, query.FieldType, query.FieldEach}} {
+		rest := int64(0)
+		sum := tally(t, e, &query.Query{Unparsable: true}, fields, func(*event.Event) error { rest++; return nil })
+		if rest != 52 || sum.Events != 51 {
+			t.Errorf("%v: %d events were counted, want 51, and %d given, want 52", fields, sum.Events, rest)
+		}
+		for _, f := range fields {
+			sum.Of(f).Each(func(v string, n int64) {
+				if n != 51 {
+					t.Errorf("%v: %d times %s %q, want 51", fields, n, f, v)
+				}
+			})
+		}
 	}
 	if st, err := e.Stats(t.Context()); err != nil || st.Events != 103 {
 		t.Errorf("%+v, %v; want 103 events", st, err)

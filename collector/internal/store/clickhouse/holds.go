@@ -19,8 +19,9 @@ func (e *Engine) KeepHolds(ctx context.Context, change uint64, holds int) error 
 	if err != nil {
 		return err
 	}
-	return e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".meta (name, value)",
+	_, err = e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".meta (name, value)",
 		[]any{[]string{holdsOf + e.opts.Store}, []string{fmt.Sprintf("%020d %d", change, holds)}})
+	return err
 }
 
 // heldElsewhere returns the stores of other collectors that have holds.

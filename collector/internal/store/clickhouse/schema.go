@@ -8,8 +8,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Version is that of the tables.
-const Version = 1
+// Version is that of the tables. No release has made any of version 1.
+const Version = 2
 
 // schema returns the statements that make the tables of a database on one server; made tables stay as they are. FORMAT.md says what
 // their columns are. Each shard has the events that belong to it, and its own word of which batches there are. {shard} and {replica}
@@ -20,15 +20,19 @@ func schema(db string) []string {
 	}
 	events := make([]string, 0, len(indexed))
 	for _, f := range indexed {
-		events = append(events, column(f)+" Array(String)")
+		kind := "String"
+		if several(f) {
+			kind = "Array(String)"
+		}
+		events = append(events, column(f)+" "+kind)
 	}
 	return []string{
 		"CREATE DATABASE IF NOT EXISTS " + db,
 		"CREATE TABLE IF NOT EXISTS " + db + ".events (day Int32, part UInt32, node String, ts_ms Int64, serial UInt64, batch UInt64, store String, seq UInt32, " +
-			"host String, counted UInt8, text String, size UInt32, received Int64, later String, transport UInt8, sender String, proved String, " +
+			"host String, counted UInt8, text String, size UInt32, received Int64, later String, transport UInt8, sender String, proved String, apart UInt8, " +
 			strings.Join(events, ", ") + ") " + replicated("ReplicatedReplacingMergeTree", "events") + ") PARTITION BY (day, part) " +
-			"ORDER BY (node, ts_ms, serial, batch, store, seq) SETTINGS index_granularity = 2048, replicated_deduplication_window = 1000",
-		"CREATE TABLE IF NOT EXISTS " + db + ".batches (day Int32, part UInt32, store String, batch UInt64, events UInt64, records UInt64, bytes UInt64, min_ms Int64, max_ms Int64) " +
+			"ORDER BY (" + key + ") SETTINGS index_granularity = 2048, replicated_deduplication_window = 1000",
+		"CREATE TABLE IF NOT EXISTS " + db + ".batches (day Int32, part UInt32, store String, batch UInt64, events UInt64, records UInt64, bytes UInt64, min_ms Int64, max_ms Int64, again UInt8) " +
 			replicated("ReplicatedReplacingMergeTree", "batches") + ") PARTITION BY (day, part) ORDER BY (store, batch, day, part)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".meta (name String, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "meta") + ") ORDER BY (name, value)",
@@ -61,6 +65,8 @@ func (n *node) prepare(ctx context.Context, a *Address) error {
 			}
 		case name == "version" && most > is:
 			return fmt.Errorf("%w: its tables are of version %d, this program knows up to %d", store.ErrVersion, most, Version)
+		case name == "version" && least < is:
+			return fmt.Errorf("%w: its tables are of version %d, which no release has made: name another database", store.ErrVersion, least)
 		case name == "shards" && (least != is || most != is):
 			return fmt.Errorf("its tables were made for shards=%d, and shards=%d is said: name the servers of all shards, and say how many shards there are", most, is)
 		}

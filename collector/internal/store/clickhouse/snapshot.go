@@ -64,17 +64,17 @@ func (s *snapshot) ScanText(ctx context.Context, q *query.Query, fn func(*store.
 	return s.scan(ctx, q, func(f *found, _ *event.Event) error { return fn(&f.Found) })
 }
 
-// Tally gives every event to be counted.
-func (s *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	return query.NewTally(fields, q.Memory), s.Scan(ctx, q, rest)
-}
-
 // scan merges the shards' rows, and gives those that match; ev is valid until give returns.
-func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found, ev *event.Event) error) (err error) {
-	list, err := s.readers(ctx, q)
+func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found, ev *event.Event) error) error {
+	x, err := s.question(ctx, q)
 	if err != nil {
 		return err
 	}
+	return scan(ctx, q, x.readers(q.Reverse, ""), give)
+}
+
+// scan merges the rows of readers, and gives those that match.
+func scan(ctx context.Context, q *query.Query, list []*reader, give func(f *found, ev *event.Event) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	m := newMerge(ctx, list)
 	defer func() {

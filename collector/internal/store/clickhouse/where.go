@@ -82,30 +82,53 @@ func like(pattern string) string {
 func condition(c *store.Condition) string {
 	var any []string
 	for _, f := range c.Fields {
-		if int(f) >= len(columnOf) || columnOf[f] < 0 {
+		if !hasColumn(f) || len(c.Exact) > maxList {
 			return ""
 		}
-		switch col := column(f); {
-		case len(c.Exact) > maxList:
-			return ""
-		case c.Exact != nil && len(c.Exact) == 0:
-			any = append(any, "0")
-		case len(c.Exact) == 1:
-			any = append(any, "has("+col+", "+quote(c.Exact[0])+")")
-		case c.Exact != nil:
-			any = append(any, "arrayExists(v -> v IN ("+quoteAll(c.Exact)+"), "+col+")")
-		case c.Contains != "":
-			any = append(any, "arrayExists(v -> position(v, "+quote(c.Contains)+") > 0, "+col+")")
-		case f == query.FieldClaim:
-			any = append(any, "notEmpty("+col+")")
-		default:
-			return ""
+		if several(f) {
+			any = append(any, ofList(column(f), c))
+		} else {
+			any = append(any, ofOne(column(f), c))
 		}
 	}
 	if len(any) == 0 {
 		return ""
 	}
 	return "(" + strings.Join(any, " OR ") + ")"
+}
+
+// ofList is what a column meets that is an array of values.
+func ofList(col string, c *store.Condition) string {
+	switch {
+	case c.Exact != nil && len(c.Exact) == 0:
+		return "0"
+	case len(c.Exact) == 1:
+		return "has(" + col + ", " + quote(c.Exact[0]) + ")"
+	case c.Exact != nil:
+		return "arrayExists(v -> v IN (" + quoteAll(c.Exact) + "), " + col + ")"
+	case c.Part != "":
+		return "arrayExists(v -> position(v, " + quote(c.Part) + ") > 0, " + col + ")"
+	}
+	return "notEmpty(" + col + ")"
+}
+
+// ofOne is what a column meets that has a value, as stored makes it.
+func ofOne(col string, c *store.Condition) string {
+	switch {
+	case c.Exact != nil && len(c.Exact) == 0:
+		return "0"
+	case len(c.Exact) == 1:
+		return col + " = " + quote(stored(c.Exact[0]))
+	case c.Exact != nil:
+		all := make([]string, len(c.Exact))
+		for i, v := range c.Exact {
+			all[i] = stored(v)
+		}
+		return col + " IN (" + quoteAll(all) + ")"
+	case c.Part != "":
+		return "position(" + col + ", " + quote(c.Part) + ") > 0"
+	}
+	return col + " != ''"
 }
 
 // seen limits rows to what a snapshot has.
@@ -135,9 +158,8 @@ func (a *account) days(q *query.Query) string {
 	}
 	out := map[store.Day]bool{}
 	for part, p := range a.parts {
-		is := p.MaxMs < q.StartMs || q.EndMs != 0 && p.MinMs > q.EndMs
 		if before, ok := out[part.Day]; !ok || before {
-			out[part.Day] = is
+			out[part.Day] = outside(p, q)
 		}
 	}
 	var days []string
@@ -150,4 +172,9 @@ func (a *account) days(q *query.Query) string {
 		return ""
 	}
 	return "day NOT IN (" + strings.Join(days, ", ") + ")"
+}
+
+// outside says that no event of a part is of the query's time, those without a time aside.
+func outside(p *store.PartStats, q *query.Query) bool {
+	return q.StartMs != 0 && p.MaxMs < q.StartMs || q.EndMs != 0 && p.MinMs > q.EndMs
 }

@@ -27,11 +27,15 @@ func TestWhere(t *testing.T) {
 		"within":      {query.Query{Nodes: []string{"*a?bc*"}}, []string{"(position(node, 'bc') > 0 OR node IN ('*a?bc*'))"}},
 		"any host":    {query.Query{Nodes: []string{"a", "*"}}, nil},
 		"quoted":      {term(query.OpEqual, "k'; DROP TABLE x; -- \\\x00", query.FieldKey), []string{`(has(f_key, 'k\'; DROP TABLE x; -- \\\0'))`}},
-		"part":        {term(query.OpContains, "sh", query.FieldExe), []string{"(arrayExists(v -> position(v, 'sh') > 0, f_exe))"}},
-		"any of two":  {term(query.OpEqual, "5", query.FieldUID, query.FieldEUID), []string{"(has(f_uid, '5') OR has(f_euid, '5'))"}},
-		"no column":   {term(query.OpEqual, "5", query.FieldUID, query.FieldGID), nil},
-		"a number":    {term(query.OpLess, "5", query.FieldPID), nil},
-		"mismatching": {query.Query{Mismatch: true}, []string{"(notEmpty(f_claim))"}},
+		"part":        {term(query.OpContains, "sh", query.FieldExe), []string{"(position(f_exe, 'sh') > 0)"}},
+		"any of two":  {term(query.OpEqual, "5", query.FieldUID, query.FieldEUID), []string{"(f_uid = '5' OR f_euid = '5')"}},
+		"no column":   {term(query.OpEqual, "5", query.FieldUID, query.FieldUID.Other()), nil},
+		"a number":    {term(query.OpLess, "5", query.FieldPID), []string{"(f_pid != '')"}},
+		"empty":       {term(query.OpEqual, "", query.FieldComm), []string{`(f_comm = '\0')`}},
+		"a zero byte": {term(query.OpEqual, "\x00a", query.FieldComm), []string{`(f_comm = '\0\0a')`}},
+		"expression":  {term(query.OpRegexp, "ab[0-9]", query.FieldFile), []string{"(arrayExists(v -> position(v, 'ab') > 0, f_file))"}},
+		"of a list":   {term(query.OpRegexp, "[0-9]", query.FieldFile), []string{"(notEmpty(f_file))"}},
+		"mismatching": {query.Query{Mismatch: true}, []string{"(f_claim != '')"}},
 	} {
 		if d := cmp.Diff(c.want, where(&c.q)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)

@@ -165,29 +165,45 @@ func (r *reader) rows(ctx context.Context, and string, most int) (list []found, 
 	return list, err
 }
 
-// readers returns a reader of each shard.
-func (s *snapshot) readers(ctx context.Context, q *query.Query) ([]*reader, error) {
-	others, err := s.e.known(ctx, fresh)
-	if err != nil {
-		return nil, err
+// question is what is asked of each shard.
+type question struct {
+	c       *servers
+	names   []string // of the shards
+	of      map[string][]*node
+	where   []string // what rows meet that may match
+	account *account
+}
+
+// question returns what a query asks.
+func (s *snapshot) question(ctx context.Context, q *query.Query) (x question, err error) {
+	x.c = s.e.cluster
+	if x.account, err = s.e.known(ctx, fresh); err != nil {
+		return x, err
 	}
-	names, of, err := s.e.cluster.shards(ctx)
-	if err != nil {
-		return nil, err
+	if x.names, x.of, err = x.c.shards(ctx); err != nil {
+		return x, err
 	}
-	all := append(where(q), s.seen(others)...)
-	if days := others.days(q); days != "" {
-		all = append(all, days)
+	x.where = append(where(q), s.seen(x.account)...)
+	if days := x.account.days(q); days != "" {
+		x.where = append(x.where, days)
 	}
 	if q.AfterBatch > 0 {
-		if others.several {
-			return nil, fmt.Errorf("%w: batches are one collector's, and several collectors store in this cluster: search by time", query.ErrQuery)
+		if x.account.several {
+			return x, fmt.Errorf("%w: batches are one collector's, and several collectors store in this cluster: search by time", query.ErrQuery)
 		}
-		all = append(all, fmt.Sprintf("batch > %d", q.AfterBatch))
+		x.where = append(x.where, fmt.Sprintf("batch > %d", q.AfterBatch))
 	}
-	list := make([]*reader, len(names))
-	for i, name := range names {
-		list[i] = &reader{c: s.e.cluster, nodes: of[name], where: strings.Join(all, " AND "), reverse: q.Reverse}
+	return x, nil
+}
+
+// readers returns a reader of each shard's rows that meet the condition, too, unless that is empty.
+func (x *question) readers(reverse bool, and string) (list []*reader) {
+	where := x.where
+	if and != "" {
+		where = append(slices.Clip(where), and)
 	}
-	return list, nil
+	for _, name := range x.names {
+		list = append(list, &reader{c: x.c, nodes: x.of[name], where: strings.Join(where, " AND "), reverse: reverse})
+	}
+	return list
 }
