@@ -26,7 +26,7 @@ func TestBadPeers(t *testing.T) {
 	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64", "--frame-timeout", "1s"}})
 	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 31, Records: 6000, Nodes: []string{"good1"}})
-	in := newPacer(t, sent, 20*time.Millisecond)
+	in := newPacer(t, sent, 0, 20*time.Millisecond)
 	good, err := harness.StartForwarder(binaries(t), t.TempDir(), c.Addr(), "stdin", in.r)
 	if err != nil {
 		t.Fatal(err)

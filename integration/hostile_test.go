@@ -13,9 +13,19 @@ import (
 )
 
 // metric is the value of one series of a collector's /metrics.
-func metric(t *testing.T, c *harness.Collector, series string) (v float64) {
+func metric(t *testing.T, c *harness.Collector, series string) float64 {
 	t.Helper()
-	resp, err := http.Get("http://" + c.HTTP + "/metrics")
+	v, there := seriesAt(t, c.HTTP, series)
+	if !there {
+		t.Fatalf("no series %s", series)
+	}
+	return v
+}
+
+// seriesAt is the value of one series of the /metrics of what listens at addr, if it has that.
+func seriesAt(t *testing.T, addr, series string) (v float64, there bool) {
+	t.Helper()
+	resp, err := http.Get("http://" + addr + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,16 +34,15 @@ func metric(t *testing.T, c *harness.Collector, series string) (v float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
 			if _, err := fmt.Sscan(rest, &v); err != nil {
 				t.Fatal(err)
 			}
-			return v
+			return v, true
 		}
 	}
-	t.Fatalf("no series %s", series)
-	return 0
+	return 0, false
 }
 
 // besiege has good senders send while others attack, and returns how many records of

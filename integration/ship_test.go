@@ -48,7 +48,7 @@ func TestReloadOfRemoteConf(t *testing.T) {
 	conf := filepath.Join(dir, "audisp-remote.conf")
 	writeFile(t, conf, fmt.Sprintf("remote_server = 127.0.0.1\nport = %d\n", link.Port()))
 	lines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 61, Records: 40_000, Nodes: []string{"moved1"}})
-	in := newPacer(t, lines, 2*time.Millisecond)
+	in := newPacer(t, lines, 0, 2*time.Millisecond)
 	p := remoteForwarder(t, dir, conf, in.r)
 	in.start()
 	flows := func(c *harness.Collector, n float64) bool {
@@ -99,7 +99,7 @@ func TestFailoverBetweenCollectors(t *testing.T) {
 	a, b := startCollector(t, o), startCollector(t, harness.CollectorOptions{})
 	o.Port = a.Port
 	lines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 62, Records: 40_000, Nodes: []string{"two1"}})
-	in := newPacer(t, lines, 5*time.Millisecond)
+	in := newPacer(t, lines, 0, 5*time.Millisecond)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "audisp-remote.conf")
 	writeFile(t, conf, fmt.Sprintf("remote_server = 127.0.0.1:%d,127.0.0.1:%d\n", a.Port, b.Port))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/logscan"
 	"github.com/auditfleet/auditfleet/pkg/output"
@@ -54,7 +55,7 @@ func (s someTexts) AppendRaw(dst []byte, i int) []byte {
 // What is formatted by several goroutines is what one writes.
 func TestFindText(t *testing.T) {
 	var log strings.Builder
-	for i := range 4000 {
+	for i := range need.Size(4000, 1200) {
 		fmt.Fprintf(&log, "%s\n", strings.TrimSuffix(task(i, i, 1, fmt.Sprint("p", i%77)), "\n"))
 	}
 	plain := &logscan.Source{Input: logscan.Input{Path: writeLog(t, log.String())}}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/logscan"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -273,7 +274,7 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 // The memory that a question may take bounds its trees, and the times around its hits: a collector answers it in its own process.
 func TestMemoryOfSurroundings(t *testing.T) {
 	var log strings.Builder
-	for i := range 3000 {
+	for i := range need.Size(3000, 600) {
 		log.WriteString(task(10*(i+1), 1001+i%50, 1000, "all"))
 	}
 	src := &indexedLog{Source: &logscan.Source{Input: logscan.Input{Path: writeLog(t, log.String())}}}
@@ -296,7 +297,7 @@ func TestMemoryOfSurroundings(t *testing.T) {
 		if got, err := ask(query.NewMemory(256<<20, nil)); err != nil || got != want {
 			t.Errorf("%q with memory: %v, %d bytes of %d", args, err, len(got), len(want))
 		}
-		little := query.NewMemory(64<<10, nil)
+		little := query.NewMemory(int64(need.Size(64, 8))<<10, nil)
 		if _, err := ask(little); !errors.Is(err, query.ErrMemory) {
 			t.Errorf("%q with little memory: %v", args, err)
 		}

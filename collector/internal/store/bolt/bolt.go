@@ -186,7 +186,6 @@ func (s *Store) claim() error {
 	if s.version, err = layout.ReadMarker(dir, s.opts.ReadOnly); err != nil {
 		return err // nothing was made in a folder that is not ours
 	}
-	s.found = s.version
 	if !s.opts.ReadOnly {
 		if err := fsys.OS.MkdirAll(filepath.Join(dir, layout.Partitions), 0o700); err != nil {
 			return err
@@ -196,6 +195,12 @@ func (s *Store) claim() error {
 	if err != nil {
 		return err
 	}
+	if s.version == 0 { // perhaps another one has made a store of it meanwhile
+		if s.version, err = layout.ReadMarker(dir, false); err != nil {
+			return err
+		}
+	}
+	s.found = s.version
 	return s.openList()
 }
 

@@ -43,7 +43,12 @@ func (s *Store) openList() error {
 	switch {
 	case err == nil:
 		l.id, l.file = c.ID, manifest.NewFile(s.opts.fs, s.opts.Dir, c)
-		return nil
+		if s.version > 0 {
+			return nil
+		}
+		// The first start was killed before it wrote the marker. It comes before any other file, without it nobody could tell these from a store
+		// that has lost it.
+		return s.markNew()
 	case errors.Is(err, manifest.ErrVersion):
 		return fmt.Errorf("%w: %w", store.ErrVersion, err)
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, manifest.ErrDamaged):
@@ -54,8 +59,7 @@ func (s *Store) openList() error {
 		if err := l.file.Write(); err != nil {
 			return err
 		}
-		s.version = layout.SealedVersion
-		return layout.WriteMarker(s.opts.Dir, s.version)
+		return s.markNew()
 	}
 	l.adopt = true
 	l.why = fmt.Sprintf("a store of version %d", s.version)
@@ -76,6 +80,12 @@ func (l *listing) manifestLost(cause error) {
 }
 
 func now() time.Time { return time.Now().UTC().Round(0) }
+
+// markNew makes the folder a store's, whose manifest is there.
+func (s *Store) markNew() error {
+	s.version = layout.SealedVersion
+	return layout.WriteMarker(s.opts.Dir, s.version)
+}
 
 // identify decides which ID is the store's, sets aside the partitions of other stores,
 // and begins a manifest where one is missing. Without a usable manifest, the ID is the one

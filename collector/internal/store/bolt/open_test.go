@@ -27,6 +27,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -53,6 +54,24 @@ func made(t testing.TB, batches int) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// A first start was killed between the manifest and the marker: the next one writes the marker before it makes any other file, so that it may be
+// killed as well.
+func TestFirstStartKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := &manifest.Content{ID: manifest.NewID(), Since: now()}
+	must(t, manifest.NewFile(fsys.OS, dir, c).Write())
+	s := &Store{opts: Options{Dir: dir, fs: fsys.OS, LockTimeout: -1}}
+	must(t, s.claim())
+	if v, err := layout.ReadMarker(dir, true); err != nil || v != layout.SealedVersion {
+		t.Errorf("version %d, %v", v, err)
+	}
+	must(t, s.release())
+	if id := open(t, Options{Dir: dir}).ID(); id != c.ID {
+		t.Errorf("the store is %v, want %v", id, c.ID)
+	}
 }
 
 func TestOpenErrors(t *testing.T) {

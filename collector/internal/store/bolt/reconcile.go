@@ -115,8 +115,7 @@ func (s *Store) saveList(c *manifest.Content) error {
 	if err != nil || s.version >= layout.SealedVersion {
 		return err
 	}
-	s.version = layout.SealedVersion
-	return layout.WriteMarker(s.opts.Dir, s.version)
+	return s.markNew()
 }
 
 // stillLost goes through the losses of before. A partition that is there again, and a
