@@ -61,6 +61,9 @@ func ReadSpace(r *Registry, sample func() SpaceSample) { read(r, collector, samp
 // StoreSample holds the numbers of the stored events.
 type StoreSample struct {
 	Missing      int    `metric:"store_missing" help:"Parts of the store that answers lack: set aside as damaged or as another store's, or missing. /readyz and collector verify name them."`
+	Waiting      int    `metric:"store_waiting_batches" help:"Batches on the disk that a cluster has not taken yet; 0 where the store is in its folder."`
+	WaitingBytes uint64 `metric:"store_waiting_bytes" help:"Raw text of the events that a cluster has not taken yet."`
+	Refused      bool   `metric:"store_refused" help:"1 while a cluster takes no events: they wait on the disk, up to its limits."`
 	Days         int    `metric:"store_dates" help:"Days of which events are stored."`
 	Partitions   int    `metric:"store_partitions" help:"Files of stored events: one a day, and one more for each SIGUSR1."`
 	DiskBytes    uint64 `metric:"store_disk_bytes" help:"Size of the partitions on disk, index included."`

@@ -58,6 +58,9 @@ func (s *Server) collectorVitals() *alert.Collector {
 	if err := h.StoreError; err != nil {
 		fault(true, "store", "the store takes no events (they are safe in the journal): "+err.Error())
 	}
+	if wait := s.waiting(); wait != "" {
+		fault(true, "store", wait)
+	}
 	fault(sp.Is[space.Error], "disk", "writes to the collector's disk fail: look at the disk, and at the collector's log")
 	fault(s.outgrown.Excess() > 0, "journal-size", "the journal has outgrown what it has to hold: the store takes too little")
 	fault(s.retention.ClockDoubted(), "clock", "the collector's clock is far beyond the last stored day: put it right")

@@ -89,6 +89,10 @@ func (s *Server) spaceSample() metrics.SpaceSample {
 
 func (s *Server) storeSample() metrics.StoreSample {
 	sample := metrics.StoreSample{Missing: len(s.store.Missing()), ClockDoubted: s.retention.ClockDoubted()}
+	if sp, err := store.Able[store.Spooler](s.store, "let events wait"); err == nil {
+		w := sp.Waiting()
+		sample.Waiting, sample.WaitingBytes, sample.Refused = w.Batches, w.Bytes, w.Err != nil
+	}
 	st, err := s.store.Stats(context.Background())
 	if err != nil {
 		return sample // the store is closed, and soon the program ends

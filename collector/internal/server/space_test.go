@@ -115,7 +115,8 @@ func TestSpaceOverTheWire(t *testing.T) {
 func TestNoRoomByRemoteDays(t *testing.T) {
 	t.Parallel()
 	events := storetest.NewMemory()
-	st := bolt.NewOutbox(t.Context(), openBolt(t), events)
+	st := bolt.NewOutbox(openBolt(t), events)
+	t.Cleanup(func() { _ = st.Close() })
 	for id := uint64(1); id <= 3; id++ {
 		tab := store.NewTable()
 		storetest.Fill(tab, storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start), 20)

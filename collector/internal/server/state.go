@@ -9,6 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -30,7 +31,11 @@ func (s *Server) state() string {
 	}
 	switch err := s.space.Admit(0); {
 	case errors.Is(err, space.ErrFull):
-		return "the disk is full: records are refused until there is space again"
+		text := "the disk is full: records are refused until there is space again"
+		if wait := s.waiting(); wait != "" {
+			text += "; " + wait
+		}
+		return text
 	case errors.Is(err, space.ErrSuspended):
 		return "storing is suspended: records are refused until it is resumed"
 	}
@@ -49,7 +54,23 @@ func (s *Server) storage() string {
 	case h.StoreError != nil:
 		return "the store takes no events (they are safe in the journal): " + h.StoreError.Error()
 	}
+	if wait := s.waiting(); wait != "" {
+		return wait
+	}
 	return "ok"
+}
+
+// waiting says what waits on the disk for a cluster that takes nothing; "" where one takes what comes, or there is none.
+func (s *Server) waiting() string {
+	sp, err := store.Able[store.Spooler](s.store, "let events wait")
+	if err != nil {
+		return ""
+	}
+	w := sp.Waiting()
+	if w.Err == nil {
+		return ""
+	}
+	return fmt.Sprintf("the cluster takes no events since %s: %d batches of %d events (%d MiB of text) wait safely on the disk, and are searched there: %v", w.Since.UTC().Format(time.RFC3339), w.Batches, w.Events, w.Bytes>>20, w.Err)
 }
 
 // A write of a commit is some MiB at most; a table is 32 MiB and is encoded first. What takes longer than

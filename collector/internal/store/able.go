@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // What only some stores can do is an interface of its own that says what it promises: Importer, Compactor, seal.Keeper,
@@ -12,6 +13,21 @@ import (
 
 // Remote is a store whose events are not on the disk of its folder: to drop them makes no room there.
 type Remote interface{ Remote() }
+
+// Spooler is a store that keeps batches on its disk until an engine elsewhere takes them.
+type Spooler interface {
+	// Waiting says what waits. It asks nobody.
+	Waiting() Waiting
+}
+
+// Waiting is what waits for an engine.
+type Waiting struct {
+	Batches       int
+	Events, Bytes uint64 // of records, which take a fraction of that on the disk
+	// Since is when the engine did not take a batch first, since it took one last, and Err what it said last; zero and nil while it takes what comes.
+	Since time.Time
+	Err   error
+}
 
 // Shared is an engine whose events other collectors drop, too.
 type Shared interface {

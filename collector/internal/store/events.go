@@ -51,7 +51,7 @@ type HostDamage interface {
 // engine has stored a batch and before Append has returned, and Append may return an error
 // for a batch that was stored after all. So each batch stays in the place's outbox until
 // Append has returned nil: it is appended again after any error, and after every restart
-// that finds it there. Batches come one at a time, in the order of their IDs.
+// that finds it there, with those before it that are still there. Batches come one at a time, in the order of their IDs, but for that.
 type Engine interface {
 	Events
 	// Append stores a batch durably, exactly once for its ID. A batch that is appended

@@ -287,8 +287,16 @@ func (s *Store) fold(p *partition, until int64) {
 }
 
 // inherit adds the rows of p, whose events another engine has, to those of cur, for p is about to
-// be dropped. A mark that p was inherited keeps a crash between the two from adding them twice.
-func inherit(cur, p *partition) error {
+// be dropped. A mark that p was inherited keeps a crash between the two from adding them twice, also where cur was another one then. appendMu is held.
+func (s *Store) inherit(cur, p *partition) error {
+	s.mu.Lock()
+	parts := s.parts
+	s.mu.Unlock()
+	for _, x := range parts {
+		if _, is, err := passedTo(x, p.mark()); err == nil && is { // one that cannot be read has none that counts
+			return nil
+		}
+	}
 	type row struct {
 		host string
 		row  *ledger.Row

@@ -1,22 +1,16 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -36,38 +30,65 @@ import (
 //     again under the same ID, and recognises it by the ID.
 //   - The group is deleted only after the engine's Append has returned nil.
 //
-// A batch begins its first step only when the batch before has taken all three, so the
-// outbox holds one group at most.
+// The writer does not wait for the second step longer than patience: one goroutine (outbox_deliver.go)
+// takes the groups to the engine, one after the other in the order of their IDs. While the engine takes none,
+// groups gather on the disk, and nothing of them but a line of the catalogue each in memory; what ends
+// that are the disk's limits, which refuse senders. An answer has what the engine has and what
+// waits (outbox_snapshot.go).
 //
 // A group that is damaged in the outbox cannot be handed over, ever. It is set aside
 // (outbox_damage.go): delivery goes on, and every answer that may lack it says so.
 type Outbox struct {
 	local  *Store
 	engine store.Engine
+	times  outboxTimes
 
-	mu    sync.Mutex // one Append or delivery at a time; taken before the locks of local
-	aside uint64     // the damaged group that is set aside and perhaps not deleted yet; guarded by mu
-	// owed says that a batch of an earlier process may still be in the outbox. The engine
-	// does not have it, and the head does not have it in memory as it has the batches that
-	// it appends itself: a search would miss it. While owed is true, Snapshot delivers first.
-	owed atomic.Bool
+	ctx   context.Context // ends with Close, and with it the delivery
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+	kick  chan struct{} // has an element when there may be something to deliver or to delete
+	aside uint64        // the damaged group that is set aside and perhaps not deleted yet; the delivery's
+
+	mu      sync.Mutex        // guards what follows; taken before the locks of local
+	through uint64            // the last group that the engine has taken in this process
+	moved   chan struct{}     // is closed when through moves, and replaced
+	pins    map[*pin]struct{} // of snapshots
+	waiting store.Waiting     // but for Batches, Events and Bytes
+	said    time.Time         // when the log said last that the engine takes nothing; zero once it does
 }
 
+// outboxTimes are what tests make shorter.
+type outboxTimes struct {
+	// patience is how long a batch waits for the engine to take it, while nothing else waits: where it answers, who appends is
+	// slowed to its pace.
+	patience time.Duration
+	// again is how long after a failure the engine is asked again; it doubles up to most.
+	again, most time.Duration
+	// file is the size from which on batches that wait begin another file: one that is delivered goes as a whole.
+	file int64
+}
+
+var usualTimes = outboxTimes{patience: 5 * time.Second, again: time.Second, most: 10 * time.Second, file: 64 << 20}
+
 var (
-	_ store.Store  = (*Outbox)(nil)
-	_ store.Remote = (*Outbox)(nil)
-	_ seal.Keeper  = (*Outbox)(nil)
+	_ store.Store   = (*Outbox)(nil)
+	_ store.Remote  = (*Outbox)(nil)
+	_ store.Spooler = (*Outbox)(nil)
+	_ seal.Keeper   = (*Outbox)(nil)
 )
 
 // NewOutbox returns a place that keeps the events of local's batches in engine; its Close
-// closes both. What an earlier process left in the outbox is delivered now. When the engine
-// does not take it, the next Append or Snapshot tries again before it does anything else.
-func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
+// closes both. What an earlier process left in the outbox is delivered from now on.
+func NewOutbox(local *Store, engine store.Engine) *Outbox {
+	return newOutbox(local, engine, usualTimes)
+}
+
+func newOutbox(local *Store, engine store.Engine, times outboxTimes) *Outbox {
 	local.elsewhere.Store(true)
-	o := &Outbox{local: local, engine: engine}
-	o.owed.Store(true)
-	if err := o.settle(ctx); err != nil {
-		local.log.Warn("the last batch is not with the engine yet: it stays in the outbox, and searches fail until it is", "error", err)
+	o := &Outbox{local: local, engine: engine, times: times, kick: make(chan struct{}, 1), moved: make(chan struct{}), pins: map[*pin]struct{}{}}
+	o.ctx, o.end = context.WithCancel(context.Background())
+	if !local.opts.ReadOnly {
+		o.wg.Go(o.run)
 	}
 	return o
 }
@@ -93,86 +114,38 @@ func (s *Store) MarkElsewhere() error {
 	return nil
 }
 
-// settle delivers what an earlier process left in the outbox; it does nothing once that
-// is done.
-func (o *Outbox) settle(ctx context.Context) error {
-	if !o.owed.Load() {
-		return nil
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.deliver(ctx)
-}
-
-// Append takes a batch through all three steps, and before that any group that is still
-// in the outbox. After an error the batch is either not in the place at all, or in the
-// outbox: appended again it goes on from there.
+// Append makes a batch durable, and waits a moment for the engine to take it, where none waits before it. After an error the batch is not in
+// the place at all.
 func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 	if b.Import != nil {
 		return fmt.Errorf("append batch %d, which is an import's: %w", b.ID, store.ErrUnable)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if err := o.deliver(ctx); err != nil {
-		return err
+	behind := o.Waiting().Batches > 0
+	if behind && o.local.writing() >= o.times.file {
+		if err := o.local.Rotate(ctx); err != nil {
+			o.local.log.Debug("another file for what waits for the engine", "error", err) // the batch goes to this one
+		}
 	}
 	if err := o.local.Append(ctx, b); err != nil {
 		return err
 	}
-	return o.deliver(ctx)
+	o.wake()
+	if !behind {
+		ctx, cancel := context.WithTimeout(ctx, o.times.patience)
+		defer cancel()
+		_ = o.await(ctx) // it is in the outbox
+	}
+	return nil
 }
 
-// deliver takes each group in the outbox through the second and third step, and removes
-// files that are empty afterwards; o.mu is held.
-func (o *Outbox) deliver(ctx context.Context) error {
-	for _, g := range o.local.sealed() {
-		if o.local.opts.ReadOnly {
-			return fmt.Errorf("batch %d is not with the engine yet: %w", g.id, store.ErrReadOnly)
-		}
-		if err := o.handOver(ctx, g); err != nil {
-			return fmt.Errorf("deliver batch %d: %w", g.id, err)
-		}
+// writing is the size of the file to which batches go.
+func (s *Store) writing() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil {
+		return 0
 	}
-	o.owed.Store(false)
-	return o.local.dropEmpty(ctx)
-}
-
-// handOver takes a group through the second and third step, or sets it aside where it turns
-// out to be damaged.
-func (o *Outbox) handOver(ctx context.Context, g sealedGroup) error {
-	b, damage, err := g.load()
-	if err == nil {
-		err = o.engine.Append(ctx, b)
-	}
-	switch {
-	case *damage != nil: // what the engine said of it does not matter: it has not got it
-		if o.aside != g.id {
-			if err := o.local.keepAside(g, *damage); err != nil {
-				return err
-			}
-			o.aside = g.id
-		}
-		return o.local.discardDamaged(g)
-	case err != nil:
-		return err
-	}
-	return o.local.discard(g)
-}
-
-// Snapshot returns the engine's snapshot. It fails while a batch of an earlier process
-// cannot be delivered, since the answers would lack it.
-func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
-	if _, err := o.local.lastBatch(); err != nil {
-		return nil, err
-	}
-	if err := o.settle(ctx); err != nil {
-		return nil, err
-	}
-	snap, err := o.engine.Snapshot(ctx)
-	if broken := o.local.Missing(); err == nil && len(broken) > 0 {
-		snap = &lackingSnapshot{snap, broken}
-	}
-	return snap, err
+	return int64((&partView{p: s.cur}).stats().DiskBytes)
 }
 
 // Remote implements store.Remote.
@@ -238,21 +211,33 @@ func (o *Outbox) ProveEvents(bool) {}
 // VouchWith implements seal.Keeper: nothing is written again.
 func (o *Outbox) VouchWith(func(*seal.Leaf) error) {}
 
-// PartHosts implements store.Events.
-func (o *Outbox) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {
-	return o.engine.PartHosts(ctx, part, fn)
+// settled waits until the engine has all that was appended, for what it does with whole days.
+func (o *Outbox) settled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, o.times.patience)
+	defer cancel()
+	if err := o.await(ctx); err != nil {
+		w := o.Waiting()
+		return fmt.Errorf("%d batches wait for the engine since %s: %w", w.Batches, w.Since.Format(time.RFC3339), errors.Join(w.Err, err))
+	}
+	return nil
 }
 
-// Stats returns the engine's sizes.
-func (o *Outbox) Stats(ctx context.Context) (store.Stats, error) { return o.engine.Stats(ctx) }
-
-// Drop has the engine delete a part.
+// Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone.
 func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
-	return o.engine.Drop(ctx, part, why)
+	err := o.engine.Drop(ctx, part, why)
+	if errors.Is(err, store.ErrNoDay) && len(o.local.partsOf(part.Day)) > 0 {
+		err = fmt.Errorf("%w: its events wait for the engine", store.ErrInUse)
+	}
+	return err
 }
 
 // Rotate has the engine end the part being written.
-func (o *Outbox) Rotate(ctx context.Context) error { return o.engine.Rotate(ctx) }
+func (o *Outbox) Rotate(ctx context.Context) error {
+	if err := o.settled(ctx); err != nil {
+		return err
+	}
+	return o.engine.Rotate(ctx)
+}
 
 // Missing returns what either half lacks.
 func (o *Outbox) Missing() []error { return append(o.local.Missing(), o.engine.Missing()...) }
@@ -260,115 +245,9 @@ func (o *Outbox) Missing() []error { return append(o.local.Missing(), o.engine.M
 // MayOpen returns how many files both halves together may still open.
 func (o *Outbox) MayOpen() int { return o.local.MayOpen() + o.engine.MayOpen() }
 
-// Close closes both halves.
-func (o *Outbox) Close() error { return errors.Join(o.local.Close(), o.engine.Close()) }
-
-// sealedGroup is a group in the outbox.
-type sealedGroup struct {
-	p  *partition
-	id uint64
-}
-
-// sealed returns the groups in the store's partitions, by ID.
-func (s *Store) sealed() (list []sealedGroup) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.parts {
-		for _, e := range p.entries {
-			list = append(list, sealedGroup{p, e.id})
-		}
-	}
-	slices.SortFunc(list, func(a, b sealedGroup) int { return int(int64(a.id) - int64(b.id)) })
-	return list
-}
-
-// load reads the group. Its bytes are copied, since an engine may take longer than a read
-// transaction may last. *damage is set when the group turns out to be damaged: at once, then
-// with err, or while an engine reads its events.
-func (g sealedGroup) load() (sealed *store.Sealed, damage *error, err error) {
-	damage = new(error)
-	defer func() {
-		if errors.Is(err, store.ErrDamaged) {
-			*damage = err
-		}
-	}()
-	var b []byte
-	err = g.p.view(func(tx *bbolt.Tx) error {
-		bkt := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(g.id))
-		if bkt == nil {
-			return fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
-		}
-		b = bytes.Clone(bkt.Get(layout.KeyGroup))
-		return nil
-	})
-	if err != nil {
-		return nil, damage, err
-	}
-	x, err := g.p.codec.Open(b)
-	if err != nil {
-		return nil, damage, err
-	}
-	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Each: func(fn func(string, *event.Event) error) error {
-		var theirs error // of fn, and none of the group's
-		err := x.Each(func(host string, ev *event.Event) error {
-			theirs = fn(host, ev)
-			return theirs
-		})
-		if theirs == nil && errors.Is(err, store.ErrDamaged) {
-			*damage = err
-		}
-		return err
-	}}, damage, nil
-}
-
-// discard deletes a group and its catalogue entry, which the engine has now.
-func (s *Store) discard(g sealedGroup) error {
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	return s.discardLocked(g)
-}
-
-// discardLocked is discard with appendMu held.
-func (s *Store) discardLocked(g sealedGroup) error {
-	if err := g.p.reopen(true); err != nil {
-		return err
-	}
-	// In a transaction of its own, after the engine's Append: a crash before it leaves the
-	// group there, and it is delivered again.
-	err := g.p.update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(layout.GroupKey(g.id)), tx.Bucket(layout.BucketCatalog).Delete(layout.GroupKey(g.id)))
-	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g.p.entries = slices.DeleteFunc(slices.Clone(g.p.entries), func(e entry) bool { return e.id == g.id })
-	return nil
-}
-
-// dropEmpty removes partitions without groups, all but that of the last batch, which has
-// the writer's state. bbolt does not give room back: the file goes as a whole.
-func (s *Store) dropEmpty(ctx context.Context) error {
-	if s.opts.ReadOnly {
-		return nil
-	}
-	s.mu.Lock()
-	cur := s.cur
-	var empty []*partition
-	for _, p := range s.parts {
-		if p != cur && len(p.entries) == 0 {
-			empty = append(empty, p)
-		}
-	}
-	s.mu.Unlock()
-	for _, p := range empty {
-		if err := inherit(cur, p); err != nil {
-			return err
-		}
-		if err := s.drop(ctx, p.part, whyHandedOver, false); err != nil { // its events are elsewhere
-			return err
-		}
-	}
-	return nil
+// Close ends the delivery and closes both halves. What was not delivered stays.
+func (o *Outbox) Close() error {
+	o.end()
+	o.wg.Wait()
+	return errors.Join(o.local.Close(), o.engine.Close())
 }

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -23,13 +25,22 @@ import (
 
 var errBusyEngine = errors.New("the engine is busy")
 
-// patient is a place whose writer tries again as long as the engine is busy, as the head does.
-type patient struct{ *Outbox }
+// quick is an outbox that does not wait long.
+func quick(local *Store, e store.Engine) *Outbox {
+	return newOutbox(local, e, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, file: usualTimes.file})
+}
 
-func (p patient) Append(ctx context.Context, b *store.Batch) error {
-	for {
-		if err := p.Outbox.Append(ctx, b); !errors.Is(err, errBusyEngine) {
-			return err
+// empty waits until the engine has everything, for who looks at the engine itself.
+func empty(t *testing.T, o *Outbox) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := o.await(ctx); err != nil {
+		t.Fatalf("what waits is %+v: %v", o.Waiting(), err)
+	}
+	for until := time.Now().Add(2 * time.Minute); len(o.local.sealed()) > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d groups are in the outbox", len(o.local.sealed()))
 		}
 	}
 }
@@ -38,6 +49,12 @@ func (p patient) Append(ctx context.Context, b *store.Batch) error {
 // is as any other.
 func TestContractOutbox(t *testing.T) {
 	t.Parallel()
+	patient := func(t *testing.T, local *Store, e store.Engine) *Outbox {
+		o := quick(local, e)
+		t.Cleanup(func() { _ = o.Close() })
+		o.times.patience = time.Minute // what is asked of parts is asked of the engine
+		return o
+	}
 	env := storetest.Env{
 		Open: func(t *testing.T) store.Store {
 			m, rng := storetest.NewMemory(), rand.New(rand.NewPCG(1, 2))
@@ -47,12 +64,12 @@ func TestContractOutbox(t *testing.T) {
 				}
 				return nil
 			}
-			return patient{NewOutbox(context.Background(), open(t, Options{Dir: t.TempDir()}), m)}
+			return patient(t, open(t, Options{Dir: t.TempDir()}), m)
 		},
 		Reopen: func(t *testing.T, s store.Store) store.Store {
 			must(t, s.Close())
-			p := s.(patient)
-			return patient{NewOutbox(context.Background(), open(t, Options{Dir: p.local.opts.Dir}), p.engine)}
+			o := s.(*Outbox)
+			return patient(t, open(t, Options{Dir: o.local.opts.Dir}), o.engine)
 		},
 	}
 	storetest.Place(t, env)
@@ -64,68 +81,115 @@ func TestOutboxKills(t *testing.T) {
 	storetest.Kills(t, func(t *testing.T, dir string, e store.Engine) store.Store {
 		s, err := Open(Options{Dir: dir, LockTimeout: -1})
 		must(t, err)
-		return NewOutbox(context.Background(), s, e)
+		return quick(s, e)
 	})
 }
 
-// While the engine does not take what an earlier process left, searches fail, and
-// nothing new is begun. Once it does, the outbox is empty, and so are the files of
-// days gone by.
-func TestOutboxOwes(t *testing.T) {
+// While the engine takes nothing, batches are appended all the same, and found; what is written of them is in files of some size. Once it takes them, it
+// gets all in order and once, a process later, too, and the outbox is empty, and so are the files.
+func TestOutboxWaits(t *testing.T) {
 	t.Parallel()
 	dir, m := t.TempDir(), storetest.NewMemory()
 	ctx := context.Background()
-	down := true
+	var down atomic.Bool
+	down.Store(true)
 	m.Fault = func(done bool) error {
-		if down && done { // taken, and not said so
+		if down.Load() && done { // taken, and not said so
 			return errBusyEngine
 		}
 		return nil
 	}
-	batch := func(id uint64, day int) *store.Batch {
+	small := func() *Outbox {
+		o := quick(open(t, Options{Dir: dir}), m)
+		o.times.file = 1
+		return o
+	}
+	ref, id := storetest.NewMemory(), uint64(0)
+	o := small()
+	add := func(day int) {
+		t.Helper()
+		id++
 		tab := store.NewTable()
 		storetest.Fill(tab, storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start), 20)
-		return &store.Batch{ID: id, Day: store.DayOf(storetest.Start) + store.Day(day), Events: tab, LSN: id}
+		b := &store.Batch{ID: id, Day: store.DayOf(storetest.Start) + store.Day(day), Events: tab, LSN: id}
+		must(t, o.Append(ctx, b))
+		other := quick(open(t, Options{Dir: t.TempDir()}), ref)
+		other.local.state.ID = id - 1
+		must(t, other.Append(ctx, b))
+		empty(t, other)
+		must(t, other.Close())
 	}
-	o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
-	if err := o.Append(ctx, batch(1, 0)); !errors.Is(err, errBusyEngine) {
-		t.Fatalf("the engine is down: %v", err)
+	same := func(when string) {
+		t.Helper()
+		for _, q := range []*query.Query{{}, {Reverse: true}, {AfterBatch: 2}} {
+			if want, got := storetest.Collect(t, ref, q), storetest.Collect(t, o, q); !slices.Equal(want, got) {
+				t.Errorf("%s: %d events of %+v, want %d in their order", when, len(got), q, len(want))
+			}
+		}
+		want, err := ref.Stats(ctx)
+		must(t, err)
+		got, err := o.Stats(ctx)
+		if err != nil || got.Events != want.Events || got.Records != want.Records || got.RawBytes != want.RawBytes || got.MinMs != want.MinMs || got.MaxMs != want.MaxMs || len(got.Parts) != len(want.Parts) {
+			t.Errorf("%s: %+v, %v; want %+v", when, got, err, want)
+		}
+		for _, p := range want.Parts {
+			if err := o.PartHosts(ctx, p.Part, func(string) {}); err != nil {
+				t.Errorf("%s: hosts of %s: %v", when, p.Part, err)
+			}
+		}
 	}
-	if snap, err := o.Snapshot(ctx); err != nil || snap.LastID() != 1 { // whoever appends has batch 1 in memory
-		t.Errorf("a search by who appends: %v", err)
+	files := func() int {
+		list, err := filepath.Glob(filepath.Join(dir, layout.Partitions, "*"))
+		must(t, err)
+		return len(list)
+	}
+	for _, day := range []int{0, 0, 0, 1} {
+		add(day)
+		same("the engine is away")
+	}
+	if w := o.Waiting(); w.Batches != 4 || w.Events != 80 || w.Bytes == 0 || !errors.Is(w.Err, errBusyEngine) || w.Since.IsZero() {
+		t.Errorf("what waits: %+v", w)
+	}
+	if n := files(); n < 3 {
+		t.Errorf("%d files, want more than the days", n)
+	}
+	if err := o.Drop(ctx, store.Part{Day: store.DayOf(storetest.Start) + 1, N: 1}, "max_days = 1"); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("a day that waits is dropped: %v", err)
+	}
+	if err := o.Rotate(ctx); !errors.Is(err, errBusyEngine) {
+		t.Errorf("another part while batches wait: %v", err)
 	}
 	must(t, o.Close())
 
-	ro := NewOutbox(ctx, open(t, Options{Dir: dir, ReadOnly: true}), m)
-	if _, err := ro.Snapshot(ctx); !errors.Is(err, store.ErrReadOnly) {
-		t.Errorf("a search of a store that is read only: %v", err)
+	ro := quick(open(t, Options{Dir: dir, ReadOnly: true}), m)
+	if want, got := storetest.Collect(t, ref, &query.Query{}), storetest.Collect(t, ro, &query.Query{}); !slices.Equal(want, got) {
+		t.Errorf("a store that is read only: %d events, want %d", len(got), len(want))
 	}
 	must(t, ro.Close())
 
-	o = NewOutbox(ctx, open(t, Options{Dir: dir}), m)
-	if _, err := o.Snapshot(ctx); !errors.Is(err, errBusyEngine) {
-		t.Errorf("a search while a batch is owed: %v", err)
+	o = small()
+	same("a process later")
+	snap, err := o.Snapshot(ctx)
+	must(t, err)
+	down.Store(false)
+	must(t, o.await(ctx))
+	n := 0
+	must(t, snap.Scan(ctx, &query.Query{}, func(*event.Event) error { n++; return nil })) // what it reads is not deleted under it
+	if must(t, snap.Close()); n != 80 {
+		t.Errorf("a snapshot from before has %d events, want 80", n)
 	}
-	if err := o.Append(ctx, batch(2, 1)); !errors.Is(err, errBusyEngine) {
-		t.Errorf("a batch while another one is owed: %v", err)
+	empty(t, o)
+	same("all was taken")
+	add(1)
+	same("one more")
+	empty(t, o)
+	if w := o.Waiting(); w != (store.Waiting{}) {
+		t.Errorf("what waits: %+v", w)
 	}
-	if st, err := o.State(ctx); err != nil || st.ID != 1 {
-		t.Errorf("the state has batch %+v, %v", st, err)
-	}
-	down = false
-	if got := storetest.Collect(t, o, &query.Query{}); len(got) != 20 {
-		t.Errorf("%d events, want the 20 of batch 1", len(got))
-	}
-	must(t, o.Append(ctx, batch(2, 1)))
-	if st, err := o.Stats(ctx); err != nil || st.Events != 40 || len(st.Parts) != 2 {
-		t.Errorf("%+v, %v", st, err)
-	}
-	if n := len(o.local.sealed()); n != 0 {
-		t.Errorf("%d groups are in the outbox", n)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, layout.Partitions, "*"))
-	if must(t, err); len(files) != 1 || filepath.Base(files[0]) != dayName(1)+layout.Suffix {
-		t.Errorf("files: %v, want that of the second day", files)
+	for until := time.Now().Add(2 * time.Minute); files() > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d files are left, want that of the last batch", files())
+		}
 	}
 	must(t, o.Close())
 }
@@ -151,7 +215,8 @@ func TestOutboxDamaged(t *testing.T) {
 			b[i+at] ^= 1
 			must(t, os.WriteFile(path, b, 0o600))
 			for range 2 {
-				o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+				o := quick(open(t, Options{Dir: dir}), m)
+				empty(t, o)
 				snap, err := o.Snapshot(ctx)
 				must(t, err)
 				if err := snap.Scan(ctx, &query.Query{}, func(*event.Event) error { return nil }); !errors.Is(err, store.ErrDamaged) {
@@ -183,8 +248,9 @@ func TestOutboxDamaged(t *testing.T) {
 				t.Errorf("what is set aside is not what was damaged: %d bytes of %d, %v", len(kept), len(b), err)
 			}
 			must(t, os.Remove(aside[0]))
-			o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+			o := quick(open(t, Options{Dir: dir}), m)
 			fill(t, o, 2, 1)
+			empty(t, o)
 			if st, err := m.Stats(ctx); err != nil || st.Events != 60 || len(o.Missing()) != 0 {
 				t.Errorf("the engine has %d events, %v; missing %v", st.Events, err, o.Missing())
 			}
@@ -235,10 +301,11 @@ func TestHandsOnAnOutbox(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		o := NewOutbox(ctx, s, m)
+		o := quick(s, m)
 		st, err := o.State(ctx)
 		must(t, err)
 		fill(t, o, int(st.ID)+1, 2)
+		empty(t, o)
 		got, err := m.Stats(ctx)
 		must(t, err)
 		if n := got.Events; n != 3*60 && (n != 2*60 || len(o.Missing()) == 0) {
@@ -262,17 +329,19 @@ func TestOutboxGoesOn(t *testing.T) {
 		dir, m, ctx := t.TempDir(), storetest.NewMemory(), context.Background()
 		s := open(t, Options{Dir: dir})
 		must(t, s.MarkElsewhere())
-		o := NewOutbox(ctx, s, m)
+		o := quick(s, m)
 		fill(t, o, 1, 5)
+		empty(t, o)
 		must(t, o.Close())
 		must(t, attack(partPath(dir, 2)))
 		for range 2 { // it is so after another start, too
-			o = NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+			o = quick(open(t, Options{Dir: dir}), m)
 			st, err := o.State(ctx)
 			must(t, err)
 			before, err := m.Stats(ctx)
 			must(t, err)
 			fill(t, o, int(st.ID)+1, 2)
+			empty(t, o)
 			if got, err := m.Stats(ctx); err != nil || got.Events != before.Events+2*60 {
 				t.Errorf("%s: the last batch is %d; of two more the engine has %d events, %v, want 120", name, st.ID, got.Events-before.Events, err)
 			}
@@ -293,14 +362,14 @@ func TestOutboxSeals(t *testing.T) {
 	t.Parallel()
 	dir, m := t.TempDir(), storetest.NewMemory()
 	ctx := context.Background()
-	o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+	o := quick(open(t, Options{Dir: dir}), m)
 	for id := uint64(1); id <= 4; id++ {
 		tab := store.NewTable()
 		storetest.Fill(tab, storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start), 20)
 		must(t, o.Append(ctx, &store.Batch{ID: id, Day: store.DayOf(storetest.Start) + store.Day(id/3), Events: tab, LSN: id}))
 		if id == 2 {
 			must(t, o.Close())
-			o = NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+			o = quick(open(t, Options{Dir: dir}), m)
 		}
 	}
 	keeper, err := store.Able[seal.Keeper](o, "keep a log")

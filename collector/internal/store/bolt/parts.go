@@ -35,6 +35,11 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 	}
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
+	return s.dropLocked(part, why, pass)
+}
+
+// dropLocked is drop with appendMu held.
+func (s *Store) dropLocked(part store.Part, why string, pass bool) error {
 	p, err := s.droppable(part)
 	if err == nil && p.ofImport() {
 		err = s.keepID()

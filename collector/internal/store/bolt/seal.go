@@ -21,7 +21,7 @@ import (
 )
 
 // whyHandedOver is what the log says of why a partition is gone whose events another engine has.
-const whyHandedOver = "empty: another engine has its events"
+const whyHandedOver = "another engine has its events"
 
 // foundBytes is how much of groups is sealed as it is found when a log is begun: a few seconds'
 // reading. A store with more is sealed from the next batch on.

@@ -194,12 +194,12 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return err
 	}
 	defer e.appending.Unlock()
-	if last := a.last[e.opts.Store]; b.ID <= last.batch {
-		return isStored(b, last)
-	}
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
 		return err
+	}
+	if last := a.last[e.opts.Store]; b.ID <= last.batch {
+		return e.isStored(ctx, of[names[0]], b, last)
 	}
 	// A batch that was begun goes on in the part in which it was. The first one of a process may have been begun by another.
 	if e.begun.batch != b.ID {
@@ -246,18 +246,33 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	return nil
 }
 
-// isStored returns nil for a batch that comes again, whose row is the last one. Any other batch that has no number of its own would be lost
-// if it were taken for one that is there.
-func isStored(b *store.Sealed, last row) error {
-	r := row{part: last.part, batch: b.ID, again: last.again}
+// isStored returns nil for a batch that comes again: there is a row for it, with what it has. Any other batch that has no number of its own would be
+// lost if it were taken for one that is there.
+func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last row) error {
+	r := row{batch: b.ID}
 	err := b.Each(func(_ string, ev *event.Event) error {
 		r.count(ev)
 		return nil
 	})
-	if err == nil && r != last && (r.batch != last.batch || last.events > 0) { // a row without events only begins a part
-		err = fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last.batch)
+	if err != nil {
+		return err
 	}
-	return err
+	var have []row
+	sql := fmt.Sprintf("SELECT batch, events, records, bytes, min_ms, max_ms FROM %s.batches WHERE store = %s AND batch = %d AND events > 0", // a row without events only begins a part
+		e.cluster.address.Database, quote(e.opts.Store), b.ID)
+	err = e.cluster.ask(ctx, first, sql, func() { have = nil }, func(scan func(...any) error) error {
+		var x row
+		err := scan(&x.batch, &x.events, &x.records, &x.bytes, &x.minMs, &x.maxMs)
+		have = append(have, x)
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
+	case !slices.Contains(have, r):
+		return fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last.batch)
+	}
+	return nil
 }
 
 // count adds an event to a batch's row.

@@ -1,7 +1,6 @@
 package clickhouse
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -55,7 +54,7 @@ func open(t testing.TB, dir string, a *Address) place {
 	must(t, err)
 	e, err := Open(Options{Address: a, Store: local.ID().String()})
 	must(t, err)
-	p := place{bolt.NewOutbox(context.Background(), local, e), dir, a}
+	p := place{bolt.NewOutbox(local, e), dir, a}
 	t.Cleanup(func() { _ = p.Close() })
 	return p
 }

@@ -176,8 +176,9 @@ func copied(t *testing.T, c *cluster.Cluster) {
 	must(t, e.Append(t.Context(), sealed(1, table(10))))
 	must(t, e.Append(t.Context(), sealed(2, table(20))))
 	for range 2 {
-		must(t, e.Append(t.Context(), sealed(2, table(20)))) // as an outbox does again
-		for id, n := range map[uint64]int{1: 10, 2: 21} {
+		must(t, e.Append(t.Context(), sealed(1, table(10)))) // as an outbox does again
+		must(t, e.Append(t.Context(), sealed(2, table(20))))
+		for id, n := range map[uint64]int{1: 11, 2: 21} {
 			if err := e.Append(t.Context(), sealed(id, table(n))); !errors.Is(err, ErrCopied) {
 				t.Errorf("batch %d of %d events: %v, want ErrCopied", id, n, err)
 			}

@@ -4,9 +4,7 @@
 package engine
 
 import (
-	"context"
 	"errors"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -24,9 +22,6 @@ type Options struct {
 	// ReadOnly opens what is there, beside other readers, and writes nothing.
 	ReadOnly bool
 }
-
-// handOver is how long a start waits for a cluster to take what an earlier process left: senders wait meanwhile.
-const handOver = 10 * time.Second
 
 // Open opens the place in o.Dir, with the engine that keeps its events. A cluster need not answer for that.
 // Errors: store.ErrInUse, ErrNotOurs, ErrVersion, ErrDamaged, clickhouse.ErrURL.
@@ -55,7 +50,5 @@ func Open(o Options) (_ store.Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), handOver)
-	defer cancel()
-	return bolt.NewOutbox(ctx, local, e), nil
+	return bolt.NewOutbox(local, e), nil
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -23,7 +25,8 @@ var errKilled = errors.New("the process is dead")
 // The steps are those that the engine sees: before it takes a batch, and after it has taken
 // it and before the place knows. A run kills the process at one step, and at some later step
 // again, and opens the place anew with what its files and the engine have; there is a run
-// for the first step, the second, and so on. In between, the engine fails at random. What
+// for the first step, the second, and so on. From that step on the engine is away, and the process goes
+// on for some batches before it dies. In between, the engine fails at random. What
 // the writer does not find stored it makes anew from its journal, in batches of other sizes.
 func Kills(t *testing.T, open Outbox) {
 	every := 1
@@ -52,10 +55,26 @@ type killed struct {
 	dir    string
 	engine *Memory
 	rng    *rand.Rand
-	steps  int // so far, in all lives
 	at     int // the step at which it dies
-	again  int // the one at which it dies once more
-	dead   bool
+
+	mu    sync.Mutex // guards what follows, and rng: the place may hand over while the writer goes on
+	steps int        // so far, in all lives
+	again int        // the one at which it dies once more
+	dead  bool
+}
+
+// random returns a number below n.
+func (k *killed) random(n int) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.rng.IntN(n)
+}
+
+// isDead reports whether the step has come at which the process dies.
+func (k *killed) isDead() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dead
 }
 
 // inJournal is how many records the writer has, an event each; its LSN is the event's serial.
@@ -63,6 +82,8 @@ const inJournal = 60
 
 // fault is the engine's Fault, which it asks at each step.
 func (k *killed) fault(bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.dead {
 		return errKilled
 	}
@@ -81,7 +102,9 @@ func (k *killed) fault(bool) error {
 // run is one life of the writer: from opening the place until it dies, or until everything
 // is stored, which it returns.
 func (k *killed) run(open Outbox, life int) (done bool) {
+	k.mu.Lock()
 	k.dead = false
+	k.mu.Unlock()
 	s := open(k.t, k.dir, k.engine)
 	defer func() {
 		if err := s.Close(); err != nil {
@@ -100,13 +123,14 @@ func (k *killed) run(open Outbox, life int) (done bool) {
 	for lsn := st.LSN + 1; lsn <= inJournal; lsn++ {
 		todo = append(todo, lsn)
 	}
+	more := k.random(4) // batches once the engine is away
 	for id, lsn := st.ID+1, st.LSN; len(todo) > 0 || lsn < inJournal; id++ {
-		n := min(len(todo), 1+k.rng.IntN(12))
+		n := min(len(todo), 1+k.random(12))
 		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(lsn/20), Events: store.NewTable()}
 		var left []uint64
 		for _, l := range todo[:n] {
 			lsn = max(lsn, l)
-			if n > 1 && k.rng.IntN(8) == 0 { // not complete yet
+			if n > 1 && k.random(8) == 0 { // not complete yet
 				left = append(left, l)
 				continue
 			}
@@ -121,15 +145,38 @@ func (k *killed) run(open Outbox, life int) (done bool) {
 		}
 		slices.Sort(b.Open)
 		for err := s.Append(ctx, b); err != nil; err = s.Append(ctx, b) {
-			if k.dead {
+			if k.isDead() {
 				return false
 			}
 			if errors.Is(err, ErrChanged) {
 				k.t.Fatalf("killed at step %d, life %d: %v", k.at, life, err)
 			}
 		}
+		if k.isDead() {
+			if more--; more < 0 {
+				return false
+			}
+		}
 	}
-	return true
+	return k.handedOver(s)
+}
+
+// handedOver waits until the engine has all, or the process is dead.
+func (k *killed) handedOver(s store.Store) bool {
+	place, err := store.Able[store.Spooler](s, "let batches wait")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for until := time.Now().Add(2 * time.Minute); !k.isDead(); time.Sleep(time.Millisecond) {
+		w := place.Waiting()
+		switch {
+		case w.Batches == 0:
+			return true
+		case errors.Is(w.Err, ErrChanged) || time.Now().After(until):
+			k.t.Fatalf("killed at step %d: what waits is %+v", k.at, w)
+		}
+	}
+	return false
 }
 
 // search wants a snapshot to have every event that the state counts as stored, or to fail.
