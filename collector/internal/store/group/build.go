@@ -167,6 +167,9 @@ func (b *Builder) Finish() (blob []byte, sum Summary, err error) {
 	dicts, chunks := b.vocabulary.encode(b.c, int(b.sum.Events), b.blocks)
 	for _, d := range dicts {
 		add(secDict, byte(d.field), d.body)
+		if d.spans != nil {
+			add(secSpans, byte(d.field), d.spans)
+		}
 	}
 	b.vocabulary = vocabulary{}
 	add(secChunks, 0, chunks)

@@ -93,7 +93,7 @@ func (v *vocabulary) encode(c *Codec, events int, blocks []Block) (out []diction
 			sorted = append(sorted, &v.all[id])
 		}
 		slices.SortFunc(sorted, func(a, b *builtValue) int { return strings.Compare(a.text, b.text) })
-		w.begin()
+		w.begin(hasTexts(query.Field(f)))
 		for _, x := range sorted {
 			head, body := uint64(x.count)<<1|postEvents, x.gaps
 			if x.count >= 64 && int(x.count)*commonShare > events {
@@ -102,7 +102,8 @@ func (v *vocabulary) encode(c *Codec, events int, blocks []Block) (out []diction
 			}
 			w.add(x.text, head, body)
 		}
-		out = append(out, dictionary{query.Field(f), w.end()})
+		body, spans := w.end()
+		out = append(out, dictionary{query.Field(f), body, spans})
 		v.ids[f] = nil
 	}
 	return out, w.all

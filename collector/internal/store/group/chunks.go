@@ -129,14 +129,14 @@ func eachOf(d *dict, fn func(d *dict, i int) error) error {
 	return nil
 }
 
-// matching calls fn with each value that a condition accepts.
-func (v *values) matching(c *store.Condition, fn func(d *dict, i int) error) error {
+// matching calls fn with each value that a condition accepts. Where known says of no chunk that it has what all accepted values contain, that chunk stays packed.
+func (v *values) matching(c *store.Condition, known *spans, fn func(d *dict, i int) error) error {
 	in := func(d *dict) error { return d.matching(c, func(i int) error { return fn(d, i) }) }
 	if v.one != nil {
 		return in(v.one)
 	}
 	if c.Exact == nil {
-		for i := range v.refs {
+		for i := range known.having(c.Part, len(v.refs)) {
 			d, err := v.chunk(i)
 			if err == nil {
 				err = in(d)
@@ -226,10 +226,13 @@ type chunker struct {
 	size   int // bytes of values
 	first  []byte
 	prev   []byte
+	texts  bool // the field's short texts are wanted
+	spans  []spanTexts
 }
 
-// begin begins a field.
-func (w *chunker) begin() {
+// begin begins a field, whose short texts are wanted or not.
+func (w *chunker) begin(texts bool) {
+	w.texts, w.spans = texts, nil
 	w.refs, w.chunks = binary.AppendUvarint(nil, uint64(len(w.all))), 0
 }
 
@@ -252,6 +255,12 @@ func (w *chunker) add(text string, head uint64, body []byte) {
 	w.keys = append(w.keys, text[shared:]...)
 	w.posts = append(w.posts, body...)
 	w.prev = append(w.prev[:0], text...)
+	if w.texts {
+		if w.n == 0 && w.chunks%spanChunks == 0 {
+			w.spans = append(w.spans, spanTexts{})
+		}
+		w.spans[len(w.spans)-1].add(w.prev, shared)
+	}
 	w.n++
 	w.size += len(text)
 }
@@ -269,8 +278,8 @@ func (w *chunker) flush() {
 	w.keys, w.posts, w.n, w.size = w.keys[:0], w.posts[:0], 0, 0
 }
 
-// end ends the field and returns its dictionary.
-func (w *chunker) end() []byte {
+// end ends the field and returns its dictionary, and where its short texts are.
+func (w *chunker) end() (dictionary, spans []byte) {
 	w.flush()
-	return w.c.dictBody(w.chunks, w.refs, nil)
+	return w.c.dictBody(w.chunks, w.refs, nil), encodeSpans(w.spans)
 }

@@ -79,7 +79,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 			texts = append(texts, values[id].Text...)
 		}
 		keys := append(append(lens, plens...), texts...)
-		out = append(out, dictionary{query.Field(f), c.dictBody(len(ids), keys, posts)})
+		out = append(out, dictionary{field: query.Field(f), body: c.dictBody(len(ids), keys, posts)})
 	}
 	return out
 }

@@ -252,4 +252,5 @@ func (c *Codec) pack(b *builder) (table, data []byte) {
 type dictionary struct {
 	field query.Field
 	body  []byte
+	spans []byte // nil: none
 }

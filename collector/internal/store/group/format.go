@@ -49,6 +49,7 @@ const (
 	secRows    = 10 // templates of the frames
 	secChunks  = 11 // of the dictionaries
 	secParts   = 12 // receipts and batches by block
+	secSpans   = 13 // arg: the field; where short texts of its values are
 )
 
 // unsummed says that a section has no checksum of its own: its parts have.

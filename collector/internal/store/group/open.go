@@ -316,7 +316,11 @@ func (g *Group) matchCondition(c *store.Condition, loose bitset) (bitset, error)
 				return nil, err
 			}
 		}
-		if err := d.matching(c, func(x *dict, i int) error { return g.addValue(set, loose, x, i) }); err != nil {
+		var known *spans
+		if c.Exact == nil && c.Part != "" {
+			known = g.spans(f, len(d.refs))
+		}
+		if err := d.matching(c, known, func(x *dict, i int) error { return g.addValue(set, loose, x, i) }); err != nil {
 			return nil, err
 		}
 	}

@@ -71,7 +71,7 @@ func (g *Group) addReadSince(set bitset, fields []query.Field) error {
 	if d == nil || err != nil {
 		return err
 	}
-	return d.matching(&store.Condition{Exact: types}, func(x *dict, i int) error { return g.addValue(set, nil, x, i) })
+	return d.matching(&store.Condition{Exact: types}, nil, func(x *dict, i int) error { return g.addValue(set, nil, x, i) })
 }
 
 // addStrays adds the events with a value in d that was taken as it stands, for it has a quote

@@ -183,6 +183,8 @@ func sectionName(s section) string {
 		return "receipts and batches by block"
 	case secChunks:
 		return "values"
+	case secSpans:
+		return fmt.Sprintf("short texts of field %s", query.Field(s.arg))
 	case secDict:
 		return fmt.Sprintf("dictionary of field %s", query.Field(s.arg))
 	}

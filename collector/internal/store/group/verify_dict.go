@@ -56,9 +56,22 @@ func (v *verifier) dictionary(f query.Field) error {
 	if err != nil {
 		return err
 	}
+	known := v.g.spans(f, len(d.refs))
+	if b, _ := v.g.section(secSpans, byte(f)); b != nil && known == nil {
+		return damaged("its short texts, in a section of %d bytes for %d chunks", len(b), len(d.refs))
+	}
 	found, n := 0, 0
 	last := ""
 	err = d.each(func(x *dict, i int) error {
+		if known != nil {
+			shared := 0
+			if i > 0 {
+				shared = sharedWith(x.value(i), []byte(last))
+			}
+			if !known.covers(d.at, x.value(i), shared) {
+				return damaged("its short texts hide %.80q", x.value(i))
+			}
+		}
 		if n++; n > 1 && last >= string(x.value(i)) {
 			return damaged("value %d, %.80q, is out of order", n-1, x.value(i))
 		}
