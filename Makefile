@@ -22,6 +22,7 @@ TIDY        := sh integration/tidy.sh
 # Developer tools run by version, outside go.mod.
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+VULN_OF     ?= ./...
 VULN        := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 export CGO_ENABLED = 0
@@ -38,8 +39,7 @@ build: ## build bin/forwarder and bin/collector
 	$(TIDY) $(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./forwarder ./collector
 
 cross: ## check that both architectures build
-	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
-	GOARCH=arm64 $(GO) build -o /dev/null ./forwarder && GOARCH=arm64 $(GO) build -o /dev/null ./collector
+	for arch in amd64 arm64; do GOARCH=$$arch $(GO) build -o /dev/null ./forwarder ./collector || exit 1; done
 
 INSTALL      = DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) UNITDIR=$(UNITDIR) sh deploy/install.sh
 install: build ## install binaries, units, manual pages and completion below $(DESTDIR)$(PREFIX) (PROGRAMS=forwarder: of that one)
@@ -80,12 +80,12 @@ check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom,
 formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
-# integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first.
+# integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first. `make check` and `make lint` vet.
 test: stock-peers ## every test, the stock peers' included
-	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -timeout=30m ./integration ./...
+	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -vet=off -timeout=30m ./integration ./...
 
 race: ## every package's quick tests under the race detector
-	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
+	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -vet=off -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos, days of ordinary work without a false alarm (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
 	$(TIDY) $(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
@@ -113,7 +113,7 @@ lint: ## golangci-lint and gofmt
 	$(GOLANGCI) run ./...
 
 vuln: ## known vulnerabilities in what the programs call (asks vuln.go.dev)
-	$(VULN) ./...
+	$(VULN) $(VULN_OF)
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@$(TIDY) env GO='$(GO)' sh integration/fuzz.sh $(FUZZTIME)

@@ -1,7 +1,9 @@
 package need
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -21,6 +23,20 @@ func Rounds(whole, short int) int {
 		return n
 	}
 	return Size(whole, short)
+}
+
+// Turn returns the names of the questions that a test asks in the n-th of so many situations: under -short each is asked in one of
+// them, otherwise all in each.
+func Turn[T any](questions map[string]T, n, situations int) []string {
+	all := slices.Sorted(maps.Keys(questions))
+	if !testing.Short() {
+		return all
+	}
+	var some []string
+	for i := n; i < len(all); i += situations {
+		some = append(some, all[i])
+	}
+	return some
 }
 
 // Some returns the part of a long list that a test compares: under -short so many

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // xzParts are an xz file of one block without a checksum, taken apart.
@@ -120,7 +122,7 @@ func TestDamagedXZ(t *testing.T) {
 		if got, err := read(file); got != text+text || err != nil {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}
-		for at := len(xzMagic); at < len(file); at++ {
+		for at := len(xzMagic); at < len(file); at += need.Size(1, 7) {
 			for _, flip := range []byte{1, 0x80} {
 				bad := bytes.Clone(file)
 				bad[at] ^= flip

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -186,11 +187,14 @@ func TestCompactKilled(t *testing.T) {
 // Whichever operation fails, once or from then on, the store goes on without harm.
 func TestCompactOperationFails(t *testing.T) {
 	t.Parallel()
+	first, batches := lateDays(t, fsys.OS)
+	want := whole(t, first)
+	must(t, first.Close())
 	for _, forever := range []bool{false, true} {
-		for at := 1; ; at += need.Size(1, 6) {
-			disk := &watched{FS: fsys.OS}
-			s, batches := lateDays(t, disk)
-			want := whole(t, s)
+		for at := 1; ; at += need.Size(1, 9) {
+			disk, dir := &watched{FS: fsys.OS}, filepath.Join(t.TempDir(), "store")
+			must(t, os.CopyFS(dir, os.DirFS(first.opts.Dir)))
+			s := open(t, Options{Dir: dir, now: later, fs: disk})
 			failed := ""
 			disk.before = func(n int, what string) error {
 				if n == at || forever && n > at {
@@ -208,9 +212,9 @@ func TestCompactOperationFails(t *testing.T) {
 			}
 			disk.before = nil
 			must(t, s.Close())
-			s = open(t, Options{Dir: s.opts.Dir, now: later})
+			s = open(t, Options{Dir: dir, now: later})
 			goesOn(t, s, what, want, batches)
-			must(t, s.Close())
+			must(t, errors.Join(s.Close(), os.RemoveAll(dir)))
 			if failed == "" {
 				t.Logf("forever %v: %d operations", forever, at-1)
 				break

@@ -228,20 +228,22 @@ func TestCompactTimes(t *testing.T) {
 	for name, q := range all {
 		answers[name] = storetest.Collect(t, ref, q)
 	}
+	compared := 0
 	compare := func(when string) {
 		t.Helper()
-		for name, q := range all {
-			want := slices.Clone(answers[name])
-			if d := cmp.Diff(want, storetest.Collect(t, s, q)); d != "" {
-				t.Errorf("%s, %s (-reference +store):\n%.1000s", when, name, d)
+		for _, name := range need.Turn(all, compared, 3) {
+			q, want := all[name], slices.Clone(answers[name])
+			if got := storetest.Collect(t, s, q); !slices.Equal(want, got) {
+				t.Errorf("%s, %s (-reference +store):\n%.1000s", when, name, cmp.Diff(want, got))
 			}
 			backwards := *q
 			backwards.Reverse = true
 			slices.Reverse(want)
-			if d := cmp.Diff(want, storetest.Collect(t, s, &backwards)); d != "" {
-				t.Errorf("%s, %s, the newest first (-reference +store):\n%.1000s", when, name, d)
+			if got := storetest.Collect(t, s, &backwards); !slices.Equal(want, got) {
+				t.Errorf("%s, %s, the newest first (-reference +store):\n%.1000s", when, name, cmp.Diff(want, got))
 			}
 		}
+		compared++
 	}
 	for i := 0; ; i++ {
 		done, err := s.Compact(context.Background(), always)

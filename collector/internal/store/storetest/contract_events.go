@@ -50,20 +50,21 @@ func testAnswers(t *testing.T, env Env) {
 	for name, q := range all {
 		answers[name] = Collect(t, ref, q)
 	}
-	for _, when := range []string{"written", "reopened"} {
+	for i, when := range []string{"written", "reopened"} {
 		if when == "reopened" {
 			s = env.Reopen(t, s)
 		}
-		for name, q := range all {
-			want, got := slices.Clone(answers[name]), Collect(t, s, q)
-			if d := cmp.Diff(want, got); d != "" {
-				t.Errorf("%s, %s: %d events, want %d (-reference +store):\n%s", when, name, len(got), len(want), clip(d))
+		for _, name := range need.Turn(all, i, 2) {
+			q, want := all[name], answers[name]
+			if got := Collect(t, s, q); !slices.Equal(want, got) {
+				t.Errorf("%s, %s: %d events, want %d (-reference +store):\n%s", when, name, len(got), len(want), clip(cmp.Diff(want, got)))
 			}
 			backwards := *q
 			backwards.Reverse = true
+			want = slices.Clone(want)
 			slices.Reverse(want)
-			if d := cmp.Diff(want, Collect(t, s, &backwards)); d != "" {
-				t.Errorf("%s, %s, the newest first (-reference +store):\n%s", when, name, clip(d))
+			if got := Collect(t, s, &backwards); !slices.Equal(want, got) {
+				t.Errorf("%s, %s, the newest first (-reference +store):\n%s", when, name, clip(cmp.Diff(want, got)))
 			}
 		}
 	}
