@@ -12,14 +12,14 @@ import (
 	"github.com/auditfleet/auditfleet/integration/harness"
 )
 
-// TestStockSender: 50,000 real records through the stock audisp-remote come back
+// TestStockSender: 20,000 real records through the stock audisp-remote come back
 // byte for byte, none missing, none twice; and what is found is what the stock
 // ausearch finds in the same text.
 func TestStockSender(t *testing.T) {
 	t.Parallel()
 	stockPeers(t)
 	c := startCollector(t, harness.CollectorOptions{})
-	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 11, Records: 50_000, Nodes: []string{"web1", "web2"}, RareKey: "needle", RareEvery: 700})
+	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 11, Records: 20_000, Nodes: []string{"web1", "web2"}, RareKey: "needle", RareEvery: 700})
 	sender, err := harness.StartAudispRemote(t.TempDir(), c.Port, feed(sent), nil)
 	if err != nil {
 		t.Fatal(err)
