@@ -80,12 +80,13 @@ check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom,
 formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
-# integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first. `make check` and `make lint` vet.
+# integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first: ./integration, half of whose time
+# waits for the kernel and for programs, so two packages run beside it. `make check` and `make lint` vet.
 test: stock-peers ## every test, the stock peers' included
-	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -vet=off -timeout=30m ./integration ./...
+	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -vet=off -p=3 -timeout=30m ./integration ./...
 
 race: ## every package's quick tests under the race detector
-	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -vet=off -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
+	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 GOGC=300 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -vet=off -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos, days of ordinary work without a false alarm (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
 	$(TIDY) $(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog

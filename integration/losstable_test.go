@@ -26,7 +26,7 @@ var lossTable = []struct{ id, did string }{
 	{"killed", "The forwarder is killed (SIGKILL); 40 events; it is started again."},
 	{"takeover", "A stock auditd takes the forwarder's place; 50 events; back to the forwarder."},
 	{"overrun", "`--source multicast --receive-buffer 64K`, 2,000 events while it is stopped (SIGSTOP): ENOBUFS."},
-	{"queue", "The disk of the spool hangs, `--queue 1M`, 2,000 events."},
+	{"queue", "The disk of the spool hangs until a queue of `--queue 1M` is full."},
 	{"spool-full", "The collector is down, `--spool-size 1M`, 20,000 events."},
 	{"spool-deleted", "The collector is down, 300 events, the spool is deleted with the forwarder killed."},
 	{"spool-damaged", "As before, but a byte of the spool is changed."},

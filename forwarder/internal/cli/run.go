@@ -37,8 +37,8 @@ Records wait in the spool until the collector has acknowledged them. Without
 --remote they stay in the local log.
 
 A full queue never stalls the host: records rest in the receive buffer, and when
-that is three quarters full too they are dropped and counted by cause, which is
-also said in a DAEMON_ERR record. A full spool drops its oldest records (source
+that is three quarters full too (multicast: three eighths) they are dropped and
+counted by cause, which is also said in a DAEMON_ERR record. A full spool drops its oldest records (source
 kernel or multicast) or makes the source wait (stdin, FILE).
 
 As a plugin of a stock auditd (stdin) the end of the input leaves the spool to the

@@ -10,8 +10,9 @@
 // buffer for 5 ms after a batch, on a busy host for up to 50 ms, so that many cost one
 // wakeup; a SIGKILL of the daemon loses what lies there. When the queue is full, because
 // a disk hangs, records stay in the receive buffer, too. Only when the receive buffer is
-// three quarters full does the reader take records out and drop them, counted by cause
-// with the times of the first and the last. So the kernel's own backlog never fills
+// three quarters full (of a multicast listener three eighths: beyond half of it the kernel
+// yields after each message) does the reader take records out and drop them, counted by
+// cause with the times of the first and the last. So the kernel's own backlog never fills
 // because of this daemon, and an audited program never sleeps in audit_log_start for a
 // slow disk: the host goes on at its own speed, and the loss is counted and reported.
 // (FullWait is the policy for those who prefer that the kernel waits.)

@@ -429,10 +429,16 @@ func (l *Listener) overflow() error {
 	if err != nil {
 		return err
 	}
-	if used < limit/4*3 {
+	most := limit / 4 * 3
+	if l.cfg.Multicast {
+		// While a listener's buffer is more than half full, the kernel yields the processor after each message
+		// (netlink_broadcast), and on a busy host that stalls the daemon and audited programs.
+		most = limit / 8 * 3
+	}
+	if used < most {
 		l.paused.Add(1)
 		pause := fullPause
-		if used > limit/2 {
+		if used > most/3*2 {
 			pause = time.Millisecond
 		}
 		l.sock.Pause(pause)

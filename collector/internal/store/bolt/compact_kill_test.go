@@ -167,7 +167,7 @@ func TestCompactKilled(t *testing.T) {
 		t.Errorf("%d compactions", n)
 	}
 	disk.before = nil
-	for i := 0; i < len(all); i += need.Size(1, 4) {
+	for i := 0; i < len(all); i += need.Size(1, 8) {
 		c := all[i]
 		s := open(t, Options{Dir: c.dir, now: later, ReadOnly: true})
 		if d := cmp.Diff(want, whole(t, s)); d != "" {

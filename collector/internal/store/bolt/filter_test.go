@@ -146,7 +146,7 @@ func TestFilterHidesNothing(t *testing.T) {
 	}))
 	fields := []query.Field{query.FieldKey, query.FieldComm, query.FieldExe, query.FieldFile, query.FieldHost, query.FieldAcct, query.FieldTerminal}
 	found, hidden := 0, 0
-	for i := range need.Size(4000, 800) {
+	for i := range need.Size(4000, 300) {
 		f := fields[rng.IntN(len(fields))]
 		v := values[f][rng.IntN(len(values[f]))]
 		from := rng.IntN(len(v) + 1)
