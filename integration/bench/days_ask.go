@@ -63,6 +63,13 @@ func (s *dayStore) selective() []dayQuestion {
 	}
 }
 
+// askFew leaves out questions for much, unless -ask names them: of a day of some GB a socket gives no such answer.
+func (b *bench) askFew() {
+	if !b.given["ask"] {
+		b.asks = "few"
+	}
+}
+
 // plentiful are questions of which many records come, of the last day.
 func (s *dayStore) plentiful() []dayQuestion {
 	from := s.made.First.AddDate(0, 0, s.made.Days-1).Local()

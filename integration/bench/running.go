@@ -22,6 +22,7 @@ func (b *bench) runningDay() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	b.askFew()
 	var all []*running
 	for _, args := range [][]string{{"--compact-groups", "0"}, {}} {
 		s := &dayStore{bench: b, dir: filepath.Join(dir, fmt.Sprint(len(all)), "store"), made: &daysMade{Days: 1, Hosts: dayHosts}, args: append([]string{"--compact"}, args...), runs: true}

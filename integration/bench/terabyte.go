@@ -34,6 +34,7 @@ func (b *bench) terabyte() error {
 	if dir == "" {
 		dir = scratch
 	}
+	b.askFew()
 	s := &dayStore{bench: b, dir: filepath.Join(dir, "2", "store"), made: &daysMade{Days: 2, Hosts: dayHosts}}
 	days := teraDays
 	if b.given["days"] {
