@@ -110,7 +110,7 @@ func (s *Server) report() string {
 	line("collector version", "%s", s.cfg.Version)
 	line("current time", "%s", now.Format("01/02/06 15:04:05"))
 	line("running since", "%s", s.started.Format("01/02/06 15:04:05"))
-	line("state", "%s", s.state())
+	line("state", "%s", s.condition())
 	line("store", "%s", s.cfg.Store)
 	line("flush", "%s", s.cfg.Flush)
 	line("space left on partition", "%s", yes(!sp.Is[space.Full]))

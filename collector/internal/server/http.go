@@ -52,8 +52,11 @@ func (s *Server) health() string {
 }
 
 // degraded is what answers lack, a line each: parts of the store that were set aside
-// or are missing. Records are taken all the same, so it takes nothing from being ready.
+// or are missing, and a cluster that takes nothing. Records are taken all the same, so it takes nothing from being ready.
 func (s *Server) degraded() (lines []string) {
+	if wait := s.waiting(); wait != "" {
+		lines = append(lines, "degraded: "+strings.ReplaceAll(wait, "\n", "; "))
+	}
 	for _, err := range s.store.Missing() {
 		lines = append(lines, "degraded: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -131,6 +132,28 @@ func TestNoRoomByRemoteDays(t *testing.T) {
 	if dropped || err != nil || serr != nil || len(now.Parts) != 3 {
 		t.Errorf("dropped: %v, %v; %d days are left, %v; want all 3", dropped, err, len(now.Parts), serr)
 	}
+}
+
+// A collector whose cluster takes nothing is ready, and says what waits.
+func TestSaysWhatWaits(t *testing.T) {
+	t.Parallel()
+	events := storetest.NewMemory()
+	events.Fault = func(bool) error { return errors.New("it is\nread-only") }
+	st := bolt.NewOutbox(openBolt(t), events)
+	t.Cleanup(func() { _ = st.Close() })
+	s := &Server{store: st}
+	if lines := s.degraded(); len(lines) != 0 {
+		t.Errorf("before anything waits: %q", lines)
+	}
+	tab := store.NewTable()
+	storetest.Fill(tab, storetest.NewGenerator(1, storetest.Templates(t), 3, storetest.Start), 20)
+	if err := st.Append(t.Context(), &store.Batch{ID: 1, Day: store.DayOf(storetest.Start), Events: tab, LSN: 1}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what waits is said", func() bool {
+		lines := s.degraded()
+		return len(lines) == 1 && strings.Contains(lines[0], "1 batches of 20 events") && strings.HasSuffix(lines[0], "it is; read-only")
+	})
 }
 
 func openBolt(t *testing.T) *bolt.Store {

@@ -19,7 +19,7 @@ func (s *Server) status() *fleet.StatusResponse {
 	return &fleet.StatusResponse{
 		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
 		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.connections()),
-		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
+		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.condition(),
 		StoreId: storeID(s.store), Batch: h.StoredID,
 	}
 }
@@ -31,11 +31,7 @@ func (s *Server) state() string {
 	}
 	switch err := s.space.Admit(0); {
 	case errors.Is(err, space.ErrFull):
-		text := "the disk is full: records are refused until there is space again"
-		if wait := s.waiting(); wait != "" {
-			text += "; " + wait
-		}
-		return text
+		return "the disk is full: records are refused until there is space again"
 	case errors.Is(err, space.ErrSuspended):
 		return "storing is suspended: records are refused until it is resumed"
 	}
@@ -54,10 +50,19 @@ func (s *Server) storage() string {
 	case h.StoreError != nil:
 		return "the store takes no events (they are safe in the journal): " + h.StoreError.Error()
 	}
-	if wait := s.waiting(); wait != "" {
+	return "ok"
+}
+
+// condition is state, and what waits for a cluster: that takes nothing from being ready, and no restart helps.
+func (s *Server) condition() string {
+	state, wait := s.state(), s.waiting()
+	switch {
+	case wait == "":
+		return state
+	case state == "ok":
 		return wait
 	}
-	return "ok"
+	return state + "; " + wait
 }
 
 // waiting says what waits on the disk for a cluster that takes nothing; "" where one takes what comes, or there is none.
