@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,13 +98,20 @@ func (a *asker) ask(host string) (n int, ok bool) {
 	return n, true
 }
 
-// A collector keeps its events in one shard of three servers. Servers are killed, frozen, run out of disk and lose theirs, two of three
-// keepers go, and the collector is killed, while a stock sender and two of ours send and others ask. What was sent is stored once. An
+// A collector keeps its events in a cluster, of one shard of three servers or of two shards of two. Servers are killed, frozen, also all of them, run out of disk and lose theirs, two of three
+// keepers go, and the collector is killed, or ended and started while the cluster does not answer, while a stock sender and two of ours send and others ask. What was sent is stored once. An
 // answer has all that an earlier one had, or says that it failed; and it does not fail for ever.
 func TestClusterFaults(t *testing.T) {
 	need.Root(t)
 	need.Stock(t, "audisp-remote")
-	cl := cluster.Start(t, cluster.Shape{Replicas: 3, Keepers: 3, DiskMiB: 256})
+	for _, shape := range []cluster.Shape{{Replicas: 3}, {Shards: 2, Replicas: 2}} {
+		shape.Keepers, shape.DiskMiB = 3, 256
+		t.Run(fmt.Sprintf("%d x %d", max(1, shape.Shards), shape.Replicas), func(t *testing.T) { clusterFaults(t, shape) })
+	}
+}
+
+func clusterFaults(t *testing.T, shape cluster.Shape) {
+	cl := cluster.Start(t, shape)
 	pki := pkiOf(t, "app1")
 	grpc := freePort(t)
 	o := harness.CollectorOptions{Store: t.TempDir() + "/store", Cluster: storeOf(t, cl), Port: freePort(t),
@@ -205,13 +213,34 @@ func TestClusterFaults(t *testing.T) {
 	well("a full disk, still full")
 	must(cl.Nodes[0].FreeDisk())
 	well("a full disk")
-	cl.Nodes[2].Kill()
-	must(cl.Nodes[2].Wipe())
-	must(cl.Nodes[2].CopyTables(cl.Nodes[0]))
-	must(cl.Nodes[2].Start())
+	lost := cl.Nodes[len(cl.Nodes)-1]
+	lost.Kill()
+	must(lost.Wipe())
+	must(lost.CopyTables(cl.Shard(lost.Shard)[0]))
+	must(lost.Start())
 	well("a lost disk")
+	for _, n := range cl.Nodes {
+		must(n.Freeze())
+	}
+	taken := writers[0].sent.Load()
+	if !harness.Poll(4*time.Minute, func() bool { return writers[0].sent.Load() > taken+500 }) {
+		t.Error("a sender waits for a cluster that hangs")
+	}
+	must(c.Signal(syscall.SIGTERM))
+	if err := c.Wait(4 * time.Minute); err != nil {
+		t.Errorf("the collector's end while the cluster hangs: %v", err)
+	}
+	c = startCollector(t, o)
+	taken = writers[0].sent.Load()
+	if !harness.Poll(4*time.Minute, func() bool { return writers[0].sent.Load() > taken+500 }) {
+		t.Error("a sender waits for a collector that was started while the cluster hangs")
+	}
+	for _, n := range cl.Nodes {
+		must(n.Thaw())
+	}
+	well("the end and start of the collector while all servers were frozen")
 	cl.Nodes[0].Kill()
-	cl.Nodes[1].Kill() // one is left, which is no quorum
+	cl.Nodes[1].Kill() // what is left is no quorum, or no first shard
 	time.Sleep(5 * time.Second)
 	c.Kill()
 	c = startCollector(t, o)
