@@ -37,8 +37,10 @@ type account struct {
 	last    map[string]row // the last row of each place, by its ID
 	again   []repeated     // the batches of which there may be rows with the same key
 	disk    uint64
-	newest  store.Day // of all parts
-	several bool      // there are batches of other places
+	newest  store.Day                // of all parts
+	several bool                     // there are batches of other places
+	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
+	hidden  []store.Part             // of these, those of which something may be there
 }
 
 // dayNumber and dayOf are how the tables have a day: 20261122.
@@ -203,12 +205,29 @@ func (a *account) without(hidden map[store.Part]bool) *account {
 	return &b
 }
 
+// gone returns the account with one more part that is dropped.
+func (a *account) gone(part store.Part) *account {
+	b := *a
+	b.dropped = maps.Clone(a.dropped)
+	if b.dropped == nil {
+		b.dropped = map[store.Part]time.Time{}
+	}
+	b.dropped[part] = time.Now()
+	b.hidden = append(slices.Clip(b.hidden), part)
+	return &b
+}
+
 // partFor returns the part for a batch that is received on a day.
 func (a *account) partFor(day store.Day) store.Part {
 	part := store.Part{Day: day, N: 1}
 	for p := range a.parts {
 		if p.Day == day {
 			part.N = max(part.N, p.N)
+		}
+	}
+	for p := range a.dropped {
+		if p.Day == day && p.N >= part.N {
+			part.N = p.N + 1
 		}
 	}
 	return part

@@ -198,8 +198,18 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	if err != nil {
 		return err
 	}
+	// What it has now is looked at, and not what it had: tables may have been made anew since.
+	if _, err := e.present(ctx, names, of, 0); err != nil {
+		return err
+	}
+	if b.ID <= e.delivered() {
+		return nil // a process died before it knew; its part may be dropped since
+	}
 	if last := a.last[e.opts.Store]; b.ID <= last.batch {
-		return e.isStored(ctx, of[names[0]], b, last)
+		if err := e.isStored(ctx, of[names[0]], b, last); err != nil {
+			return err
+		}
+		return e.took(b.ID)
 	}
 	// A batch that was begun goes on in the part in which it was. The first one of a process may have been begun by another.
 	if e.begun.batch != b.ID {
@@ -243,7 +253,11 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	if err != nil {
 		return fmt.Errorf("store batch %d: %w", b.ID, err)
 	}
-	return nil
+	// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
+	if _, err := e.present(ctx, names, of, b.ID); err != nil {
+		return err
+	}
+	return e.took(b.ID)
 }
 
 // isStored returns nil for a batch that comes again: there is a row for it, with what it has. Any other batch that has no number of its own would be

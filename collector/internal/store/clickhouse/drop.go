@@ -25,8 +25,7 @@ func (e *Engine) hidden() map[store.Part]bool {
 	return h
 }
 
-// Drop deletes a part in all shards. One that snapshots read is deleted when they are closed; a collector that dies before has it again,
-// and retention drops it again.
+// Drop deletes a part in all shards. One that snapshots read is deleted when they are closed; where a collector dies before, another one deletes it a day later.
 func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
 	a, err := e.begin(ctx)
 	if err != nil {
@@ -46,8 +45,15 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
 	case len(stores) > 0:
 		return fmt.Errorf("%w: the collector of the store %s has put something on hold, and is the one that drops the rest meanwhile", store.ErrInUse, strings.Join(stores, ", "))
 	}
+	names, of, err := e.cluster.shards(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.mark(ctx, of[names[0]], part, a); err != nil {
+		return fmt.Errorf("say that %s is dropped: %w", part, err)
+	}
 	e.mu.Lock()
-	e.account = e.account.without(map[store.Part]bool{part: true})
+	e.account = e.account.gone(part).without(map[store.Part]bool{part: true})
 	wait := len(e.open) > 0
 	if wait {
 		e.drops = append(e.drops, drop{part, e.serial, p.DiskBytes})
@@ -58,9 +64,9 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
 	}
 	if err := e.delete(ctx, part); err != nil {
 		e.mu.Lock()
-		e.account = nil // it is read again: some of the part may be there
+		e.drops = append(e.drops, drop{part, e.serial, p.DiskBytes}) // tried again
 		e.mu.Unlock()
-		return err
+		e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", part.String(), "error", err)
 	}
 	return nil
 }
@@ -83,7 +89,7 @@ func (e *Engine) delete(ctx context.Context, part store.Part) error {
 }
 
 // released is called when a snapshot is closed: it deletes what only that one still read.
-func (e *Engine) released(ctx context.Context) {
+func (e *Engine) released() {
 	e.mu.Lock()
 	oldest := e.serial + 1
 	for n := range e.open {
@@ -97,9 +103,16 @@ func (e *Engine) released(ctx context.Context) {
 		}
 		return false
 	})
+	if len(free) > 0 && !e.closed {
+		e.cluster.meets.Go(func() { e.deleteAll(free) })
+	}
 	e.mu.Unlock()
-	for _, d := range free {
-		if err := e.delete(ctx, d.part); err != nil {
+}
+
+// deleteAll deletes parts that nobody here reads any more.
+func (e *Engine) deleteAll(list []drop) {
+	for _, d := range list {
+		if err := e.delete(e.cluster.ctx, d.part); err != nil {
 			e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", d.part.String(), "error", err)
 			e.mu.Lock()
 			e.drops = append(e.drops, d)

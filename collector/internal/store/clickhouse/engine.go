@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ type Options struct {
 	// Store tells this place's batches from those of other collectors in the same cluster.
 	Store string
 	Log   hclog.Logger
+	// Memory keeps what is known of the cluster; nil: only the process does.
+	Memory Memory
 }
 
 // Engine is the events of a place in a cluster. Its methods may be called by many at once.
@@ -25,16 +28,20 @@ type Engine struct {
 	opts    Options
 	cluster *servers
 
-	reading   sync.Mutex // one reads the account at a time
-	appending sync.Mutex // one Append, Drop or Rotate at a time; taken behind reading and before mu
+	appending sync.Mutex // one Append, Drop or Rotate at a time; taken before mu
 	begun     row        // the batch that was begun last, and its part; guarded by appending
 	// unsure says that a row of the account may be there after all which was not written: it is read again, so that nothing of a batch is inserted behind its row.
 	unsure atomic.Bool
 
+	knowing sync.Mutex // guards kept; taken before the others
+	kept    Known      // what Memory has; zero: it was not asked yet
+
 	mu        sync.Mutex // guards everything below
+	reading   *reading   // of the account, under way; nil: none is
 	account   *account   // nil: not read yet
 	meanwhile []row      // stored while the account is read; nil: it is not
 	closed    bool
+	leaving   atomic.Bool     // something is deleted that another process has dropped
 	open      map[uint64]bool // snapshots, by number
 	serial    uint64          // the number of the last one
 	drops     []drop          // that wait for snapshots
@@ -48,6 +55,9 @@ func Open(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
 	}
+	if o.Memory == nil {
+		o.Memory = &noMemory{}
+	}
 	c, err := connect(o.Address, o.Log)
 	if err != nil {
 		return nil, err
@@ -58,12 +68,13 @@ func Open(o Options) (*Engine, error) {
 // Close closes the connections.
 func (e *Engine) Close() error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	was := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if was {
 		return nil
 	}
-	e.closed = true
-	return e.cluster.close()
+	return e.cluster.close() // which waits for readings
 }
 
 // Missing returns nothing: what the cluster lacks it says when it is asked.
@@ -100,33 +111,71 @@ func (e *Engine) begin(ctx context.Context) (*account, error) {
 	}
 }
 
+// reading is one reading of the account, for which any number may wait.
+type reading struct {
+	done chan struct{} // closed at its end, when a and err are set
+	a    *account
+	err  error
+}
+
+// readTime is how long a reading of the account may take, whoever waits for it.
+const readTime = 2 * time.Minute
+
 // known returns the account, read from the cluster where it is not known, or older than age. It does not wait for a batch that
-// is on its way to the cluster: what is stored while the account is read is added to it.
+// is on its way to the cluster: what is stored while the account is read is added to it. A reading goes on when ctx ends.
 func (e *Engine) known(ctx context.Context, age time.Duration) (*account, error) {
-	if a, err := e.now(); err != nil || a != nil && time.Since(a.read) < age {
-		return a, err
+	for {
+		e.mu.Lock()
+		if a := e.account; e.closed || a != nil && time.Since(a.read) < age {
+			defer e.mu.Unlock()
+			if e.closed {
+				return nil, store.ErrClosed
+			}
+			return a, nil
+		}
+		r, own := e.reading, false
+		if r == nil {
+			r, own = &reading{done: make(chan struct{})}, true
+			e.reading, e.meanwhile = r, []row{}
+			e.cluster.meets.Go(func() { e.read(r) })
+		}
+		e.mu.Unlock()
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), fmt.Errorf("%w has not said in time what it has", ErrCluster))
+		}
+		if own || r.err != nil {
+			return r.a, r.err
+		}
 	}
-	e.reading.Lock()
-	defer e.reading.Unlock()
-	if a, err := e.now(); err != nil || a != nil && time.Since(a.read) < age {
-		return a, err // somebody else has read it
-	}
-	e.mu.Lock()
-	e.meanwhile = []row{}
-	e.mu.Unlock()
+}
+
+// read reads the account.
+func (e *Engine) read(r *reading) {
+	ctx, cancel := context.WithTimeout(e.cluster.ctx, readTime)
+	defer cancel()
 	a, err := e.readAccount(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer close(r.done)
 	rows := e.meanwhile
-	e.meanwhile = nil
-	if err != nil {
-		return nil, err
+	e.reading, e.meanwhile = nil, nil
+	switch {
+	case e.closed:
+		r.err = store.ErrClosed
+	case err != nil:
+		r.err = err
+		if errors.Is(err, ErrOther) {
+			e.account = nil // nothing is found by what was known before
+		}
+	default:
+		for _, x := range rows {
+			a = a.with(e.opts.Store, x)
+		}
+		e.account = a.without(e.hidden())
+		r.a = e.account
 	}
-	for _, r := range rows {
-		a = a.with(e.opts.Store, r)
-	}
-	e.account = a.without(e.hidden())
-	return e.account, nil
 }
 
 // now returns the account as it is; nil where it was not read yet.
@@ -144,11 +193,26 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.cluster.account(ctx, e.opts.Store, names, of)
+	a, err := e.cluster.account(ctx, e.opts.Store, names, of)
+	if err != nil {
+		return nil, err
+	}
+	// Behind the parts: what is dropped in between is hidden, and tables that are made anew in between are noticed.
+	dropped, err := e.present(ctx, names, of, 0)
+	if err != nil {
+		return nil, err
+	}
+	e.hide(a, dropped)
+	return a, nil
 }
+
+// statsTime is how long who asks for sizes waits for the cluster: they are shown beside much else.
+const statsTime = 5 * time.Second
 
 // Stats returns the account's sums.
 func (e *Engine) Stats(ctx context.Context) (store.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, statsTime)
+	defer cancel()
 	a, err := e.known(ctx, fresh)
 	if err != nil {
 		return store.Stats{}, err

@@ -23,10 +23,11 @@ import (
 // dialTime is how long a server may take to take a connection, and nodeTime how long what is asked of one at first.
 const (
 	dialTime = 10 * time.Second
-	nodeTime = 2 * time.Minute
-	// answerTime is how long one query may take, of which a window of rows or a count of all is the longest. The client takes it for
-	// the whole answer, and not for each read.
-	answerTime = 5 * time.Minute
+	nodeTime = 30 * time.Second
+	// answerTime is how long one answer may take; silentTime bounds each read of it.
+	answerTime = 24 * time.Hour
+	// lookTime is how long a server may take to say whether it has all: it looks into its memory.
+	lookTime = 10 * time.Second
 	// pool is how many connections to one server there may be.
 	pool = 16
 )
@@ -65,7 +66,7 @@ func connect(a *Address, log hclog.Logger) (*servers, error) {
 	c.ctx, c.end = context.WithCancel(context.Background())
 	for _, addr := range a.Nodes {
 		conn, err := ch.Open(&ch.Options{
-			Addr: []string{addr}, Auth: ch.Auth{Username: a.User, Password: password}, TLS: tls,
+			Addr: []string{addr}, Auth: ch.Auth{Username: a.User, Password: password}, DialContext: dialer(tls),
 			DialTimeout: dialTime, ReadTimeout: answerTime, MaxOpenConns: pool, MaxIdleConns: 2, ConnMaxLifetime: time.Hour,
 			Compression: &ch.Compression{Method: ch.CompressionLZ4},
 		})
@@ -216,13 +217,20 @@ const rounds = 11
 
 func pause(round int) time.Duration { return 100 * time.Millisecond << min(round-1, 5) }
 
+// tryTime is after how long nobody is asked again what failed before, where servers do not fail at once but hang.
+const tryTime = 2 * time.Minute
+
 // on does a thing on one server of a shard, the first that can: for an error that passes it goes on to the next, and begins again.
 func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Context, n *node) error) (err error) {
+	begun := time.Now()
 	for round := range rounds {
 		if round > 0 {
+			if time.Since(begun) > tryTime {
+				break
+			}
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrCluster, err))
 			case <-time.After(pause(round)):
 			}
 		}
@@ -276,6 +284,8 @@ func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
 	if max(replicas, c.replicas()) == 1 && c.address.Quorum == 0 {
 		return nil // there is no other
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	type table struct {
 		path    string
 		good    uint8

@@ -49,7 +49,7 @@ func (s *snapshot) Close() error {
 		s.e.mu.Lock()
 		delete(s.e.open, s.number)
 		s.e.mu.Unlock()
-		s.e.released(context.Background())
+		s.e.released()
 	})
 	return nil
 }
@@ -70,7 +70,10 @@ func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found,
 	if err != nil {
 		return err
 	}
-	return scan(ctx, q, x.readers(q.Reverse, ""), give)
+	if err := scan(ctx, q, x.readers(q.Reverse, ""), give); err != nil {
+		return err
+	}
+	return s.still(ctx, x.account)
 }
 
 // scan merges the rows of readers, and gives those that match.

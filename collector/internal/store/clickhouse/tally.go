@@ -15,11 +15,19 @@ import (
 // Tally has the cluster count what the columns tell. It reads the events that must not be counted so, and where the columns do not tell what is
 // asked, all of them: these it counts itself as far as may be, and gives the rest.
 func (s *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	sum := query.NewTally(fields, q.Memory)
 	x, err := s.question(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	sum, err := x.tally(ctx, q, fields, rest)
+	if err != nil {
+		return nil, err
+	}
+	return sum, s.still(ctx, x.account)
+}
+
+func (x *question) tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	sum := query.NewTally(fields, q.Memory)
 	c, err := x.counting(ctx, q, fields)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,9 +141,18 @@ func (s *snapshot) seen(others *account) []string {
 		}
 	}
 	out := []string{"(" + strings.Join(bounds, " OR ") + ")"}
-	if len(s.hidden) > 0 {
+	hidden := maps.Clone(s.hidden)
+	s.e.mu.Lock()
+	reads := s.e.reads(s.number)
+	s.e.mu.Unlock()
+	for _, part := range others.hidden {
+		if !reads[part] {
+			hidden[part] = true
+		}
+	}
+	if len(hidden) > 0 {
 		var list []string
-		for part := range s.hidden {
+		for part := range hidden {
 			list = append(list, partition(part))
 		}
 		out = append(out, "(day, part) NOT IN ("+strings.Join(list, ", ")+")")

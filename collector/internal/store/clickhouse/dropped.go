@@ -1,0 +1,130 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// A part is dropped by a row of meta that says so, behind which it is deleted: partition by partition, shard by shard. From that row on the
+// part is gone, whatever of it is still there, and for good: no batch goes to a part of that number. Whoever reads meanwhile looks at the rows
+// once more at the end.
+
+// droppedName is the name of these rows of meta. Their values are the day, the part and when, in ms since 1970.
+const droppedName = "dropped"
+
+// leftTime is how long a part that is dropped may be deleted by nobody but who dropped it, whose answers may still read it.
+const leftTime = 24 * time.Hour
+
+// dropMark is the value of such a row.
+func dropMark(p store.Part, now time.Time) string {
+	return fmt.Sprintf("%d %d %d", dayNumber(p.Day), p.N, now.UnixMilli())
+}
+
+// word is what a shard's meta says: which clusters it is, and, of the first shard, which parts are dropped, and when each was.
+type word struct {
+	identities []string
+	dropped    map[store.Part]time.Time
+}
+
+// word reads a shard's word.
+func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
+	sql := "SELECT name, value FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
+	err = c.ask(ctx, nodes, sql, func() { w = word{dropped: map[store.Part]time.Time{}} }, func(scan func(...any) error) error {
+		var name, value string
+		if err := scan(&name, &value); err != nil {
+			return err
+		}
+		if name == identityName {
+			w.identities = append(w.identities, value)
+			return nil
+		}
+		var day int32
+		var n int
+		var ms int64
+		if _, err := fmt.Sscanf(value, "%d %d %d", &day, &n, &ms); err != nil {
+			return fmt.Errorf("%w: meta has %.80q of a part that was dropped", store.ErrDamaged, value)
+		}
+		w.dropped[store.Part{Day: dayOf(day), N: n}] = time.UnixMilli(ms)
+		return nil
+	})
+	if err != nil {
+		return w, fmt.Errorf("read which cluster it is, and which parts are dropped: %w", err)
+	}
+	return w, nil
+}
+
+// mark says that a part is dropped. Of collectors whose last batch is in it, another row says which that was.
+func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, a *account) error {
+	names, values := []string{droppedName}, []string{dropMark(part, time.Now())}
+	for id, r := range a.last {
+		if r.part == part {
+			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", r.batch))
+		}
+	}
+	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".meta (name, value)", []any{names, values})
+	return err
+}
+
+// hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died.
+func (e *Engine) hide(a *account, marks map[store.Part]time.Time) {
+	a.dropped = marks
+	for part := range a.parts {
+		at, is := marks[part]
+		if !is {
+			continue
+		}
+		delete(a.parts, part)
+		a.hidden = append(a.hidden, part)
+		if time.Since(at) > leftTime && e.leaving.CompareAndSwap(false, true) {
+			e.cluster.meets.Go(func() {
+				defer e.leaving.Store(false)
+				if err := e.delete(e.cluster.ctx, part); err != nil {
+					e.opts.Log.Warn("a part that was dropped is still there", "part", part.String(), "error", err)
+				}
+			})
+		}
+	}
+}
+
+// still returns an error where an answer may lack something: a part that it was to have was dropped meanwhile by another collector, or the
+// cluster is another one.
+func (s *snapshot) still(ctx context.Context, a *account) error {
+	names, of, err := s.e.cluster.shards(ctx)
+	if err != nil {
+		return err
+	}
+	marks, err := s.e.verify(ctx, names, of)
+	if err != nil {
+		return err
+	}
+	s.e.mu.Lock()
+	for part := range s.e.reads(s.number) {
+		delete(marks, part)
+	}
+	s.e.mu.Unlock()
+	var gone []string
+	for part := range a.parts {
+		if _, is := marks[part]; is && !s.hidden[part] {
+			gone = append(gone, part.String())
+		}
+	}
+	if len(gone) > 0 {
+		return fmt.Errorf("%w: another collector has dropped %s during this answer: ask again", ErrCluster, strings.Join(gone, ", "))
+	}
+	return nil
+}
+
+// reads are the parts that were dropped after a snapshot was made, and wait for it; mu is held.
+func (e *Engine) reads(snapshot uint64) map[store.Part]bool {
+	list := map[store.Part]bool{}
+	for _, d := range e.drops {
+		if d.until >= snapshot {
+			list[d.part] = true
+		}
+	}
+	return list
+}
