@@ -32,9 +32,9 @@ var mayImport = map[string][]string{
 	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/proxied", "collector/internal/seldom", "pkg/metrics", "pkg/wake"},
 	"collector/internal/proxied":  {"proto/proxy"},
 	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
-	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},
+	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
 	"collector/internal/importer": {"collector/internal/head", "collector/internal/journal", "collector/internal/store", "pkg/event", "pkg/importing", "pkg/oldlogs", "pkg/query", "pkg/record"}, // journal: its tests
-	"collector/internal/api":      {"collector/internal/importer", "pkg/importing", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "proto"},
+	"collector/internal/api":      {"collector/internal/importer", "pkg/importing", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "pkg/terminal", "proto"},
 	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "collector/internal/seal", "pkg/checkpoint", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},                                                                                                                 // seal, checkpoint: its benchmark
 	"collector/internal/ingest":   {"pkg/checkpoint", "pkg/psktls", "collector/internal/proxied", "collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys/faultfs", "pkg/metrics", "pkg/pki", "pkg/sockets", "pkg/wake", "proto/fleet", "proto/ingest", "proto/proxy", "proto/remote"}, // faultfs, space: its tests
 	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
@@ -106,6 +106,7 @@ var mayImport = map[string][]string{
 
 	"collector/internal/descriptors": {},
 	"collector/internal/several":     {"collector/internal/api", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/query", "pkg/record", "pkg/tables", "proto"},
+	"collector/internal/roster":      {"collector/internal/api", "collector/internal/head", "collector/internal/several", "collector/internal/store", "pkg/event", "pkg/query", "pkg/wake", "proto"},
 	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/interpret", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "pkg/terminal", "proto"}, // interpret, record and proto: its tests
 
 	"collector/internal/store/clickhouse":    {"collector/internal/store", "pkg/event", "pkg/query"},

@@ -31,6 +31,7 @@ type CollectorOptions struct {
 	// Cluster is the --store of a collector whose events are in a cluster; Store is then its folder. Empty: they are in Store.
 	Cluster string
 	Port    int      // 0 picks a free one
+	HTTP    int      // likewise
 	Flush   string   // sync, data, incremental, …
 	Args    []string // more flags, they win
 	Bind    [][2]string
@@ -61,9 +62,11 @@ func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 			return nil, err
 		}
 	}
-	web, err := FreePort()
-	if err != nil {
-		return nil, err
+	web := o.HTTP
+	if web == 0 {
+		if web, err = FreePort(); err != nil {
+			return nil, err
+		}
 	}
 	c := &Collector{bin: bins.Collector, Store: o.Store, Port: port, HTTP: "127.0.0.1:" + strconv.Itoa(web), net: o.Net}
 	store := []string{"--store", o.Store}

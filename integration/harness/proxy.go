@@ -21,7 +21,7 @@ import (
 // it is counted itself, so Close's Wait cannot miss one.
 type Proxy struct {
 	listener net.Listener
-	target   string
+	target   atomic.Pointer[string]
 	delay    atomic.Int64 // nanoseconds one way
 	rate     atomic.Int64 // bytes a second in each direction of a connection; 0: any
 
@@ -65,7 +65,8 @@ func NewProxy(target string, oneWay time.Duration) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{listener: l, target: target, links: map[*link]bool{}}
+	p := &Proxy{listener: l, links: map[*link]bool{}}
+	p.target.Store(&target)
 	p.delay.Store(int64(oneWay))
 	p.workers.Add(1)
 	go p.accept()
@@ -77,6 +78,9 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Port returns the port of Addr.
 func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+
+// SetTarget has connections from now on passed to another server.
+func (p *Proxy) SetTarget(target string) { p.target.Store(&target) }
 
 // SetRate bounds the bytes a second in each direction of a connection; 0: not at all.
 func (p *Proxy) SetRate(bytes int64) { p.rate.Store(bytes) }
@@ -141,7 +145,7 @@ func (p *Proxy) accept() {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		server, err := net.DialTimeout("tcp", p.target, time.Minute)
+		server, err := net.DialTimeout("tcp", *p.target.Load(), time.Minute)
 		if err != nil {
 			client.Close()
 			continue

@@ -7,6 +7,8 @@ var CollectorKeys = []string{
 	// BEGIN names (made from collector/internal/cli/settings.go: go test ./collector/internal/cli -update)
 	"store",
 	"store_folder",
+	"cluster_name",
+	"cluster_address",
 	"listen",
 	"grpc",
 	"listen_tls",

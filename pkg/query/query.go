@@ -151,6 +151,13 @@ type Query struct {
 	// Events that are not complete have none: either leaves them out.
 	Batches    bool
 	AfterBatch uint64
+	// Own selects only what the collector that is asked has received itself, of several that keep their events in one place: events
+	// that are not complete, too, also with AfterBatch. Others says up to which batch events of each other collector are wanted, by the ID of
+	// its store: of one that is not there none; nil: all that there are. Theirs selects only what other collectors have stored. Both are not sent.
+	// Matching ignores all three.
+	Own    bool
+	Theirs bool
+	Others map[string]uint64
 	// After, if not nil, asks for the part of the answer after that position. Only a Scan
 	// of a collector's store has positions.
 	After *Cursor

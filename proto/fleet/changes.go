@@ -8,7 +8,7 @@ const QueryVersion = 8
 func Changes(method string) bool {
 	switch method {
 	case Query_ChangeHosts_FullMethodName, Query_ChangeHolds_FullMethodName, Query_AcceptLog_FullMethodName, Query_TestAlert_FullMethodName,
-		Query_Import_FullMethodName, Query_UndoImport_FullMethodName:
+		Query_Import_FullMethodName, Query_UndoImport_FullMethodName, Query_ForgetCollector_FullMethodName:
 		return true
 	}
 	return false

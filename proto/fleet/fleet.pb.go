@@ -48,7 +48,10 @@ type Conditions struct {
 	Unparsable bool `protobuf:"varint,10,opt,name=unparsable,proto3" json:"unparsable,omitempty"`
 	// Only events that claim, by node=, to be another host's than the one that they are kept
 	// under.
-	Mismatch      bool `protobuf:"varint,11,opt,name=mismatch,proto3" json:"mismatch,omitempty"`
+	Mismatch bool `protobuf:"varint,11,opt,name=mismatch,proto3" json:"mismatch,omitempty"`
+	// Only what this collector itself has received, of several that keep their events in one
+	// cluster: of batches after after_batch, and what is not stored yet.
+	Own           bool `protobuf:"varint,12,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,6 +159,13 @@ func (x *Conditions) GetUnparsable() bool {
 func (x *Conditions) GetMismatch() bool {
 	if x != nil {
 		return x.Mismatch
+	}
+	return false
+}
+
+func (x *Conditions) GetOwn() bool {
+	if x != nil {
+		return x.Own
 	}
 	return false
 }
@@ -1339,7 +1349,10 @@ type FollowResponse struct {
 	Events *Events                `protobuf:"bytes,1,opt,name=events,proto3" json:"events,omitempty"`
 	// How many events came faster than the caller took them and were left out since the
 	// last response.
-	Lost          uint64 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost uint64 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	// What the answer lacks from now on, of a collector of the same cluster that cannot be asked; it may be asked
+	// again later.
+	Lacks         *Lack `protobuf:"bytes,3,opt,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1388,7 +1401,93 @@ func (x *FollowResponse) GetLost() uint64 {
 	return 0
 }
 
+func (x *FollowResponse) GetLacks() *Lack {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
 // TallyResponse is a part of what was counted.
+// Lack is what an answer lacks of a collector.
+type Lack struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Collector string                 `protobuf:"bytes,1,opt,name=collector,proto3" json:"collector,omitempty"`
+	Error     string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// What it has stored is in the answer.
+	Tail bool `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`
+	// Some of its events are in the answer, up to last_ms where that is not 0.
+	Part          bool  `protobuf:"varint,4,opt,name=part,proto3" json:"part,omitempty"`
+	LastMs        int64 `protobuf:"varint,5,opt,name=last_ms,json=lastMs,proto3" json:"last_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lack) Reset() {
+	*x = Lack{}
+	mi := &file_fleet_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lack) ProtoMessage() {}
+
+func (x *Lack) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lack.ProtoReflect.Descriptor instead.
+func (*Lack) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Lack) GetCollector() string {
+	if x != nil {
+		return x.Collector
+	}
+	return ""
+}
+
+func (x *Lack) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Lack) GetTail() bool {
+	if x != nil {
+		return x.Tail
+	}
+	return false
+}
+
+func (x *Lack) GetPart() bool {
+	if x != nil {
+		return x.Part
+	}
+	return false
+}
+
+func (x *Lack) GetLastMs() int64 {
+	if x != nil {
+		return x.LastMs
+	}
+	return 0
+}
+
 type TallyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Events that were not counted, for their fields do not say all.
@@ -1406,7 +1505,7 @@ type TallyResponse struct {
 
 func (x *TallyResponse) Reset() {
 	*x = TallyResponse{}
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1517,7 @@ func (x *TallyResponse) String() string {
 func (*TallyResponse) ProtoMessage() {}
 
 func (x *TallyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1530,7 @@ func (x *TallyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
 func (*TallyResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{19}
+	return file_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TallyResponse) GetRest() *Events {
@@ -1485,7 +1584,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1596,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1609,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{20}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -1549,7 +1648,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1660,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1673,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{21}
+	return file_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -1634,7 +1733,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1745,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1758,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{22}
+	return file_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -1738,14 +1837,16 @@ type CoverageRequest struct {
 	Intervals bool `protobuf:"varint,5,opt,name=intervals,proto3" json:"intervals,omitempty"`
 	// It is asked beside a search: only hosts are wanted that lack something, and of them the state,
 	// lost and causes. Such a call of one who searches at that time is not recorded by itself.
-	Note          bool `protobuf:"varint,6,opt,name=note,proto3" json:"note,omitempty"`
+	Note bool `protobuf:"varint,6,opt,name=note,proto3" json:"note,omitempty"`
+	// Only what this collector's own account says, of several that keep their events in one cluster.
+	Own           bool `protobuf:"varint,7,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CoverageRequest) Reset() {
 	*x = CoverageRequest{}
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1858,7 @@ func (x *CoverageRequest) String() string {
 func (*CoverageRequest) ProtoMessage() {}
 
 func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1871,7 @@ func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRequest.ProtoReflect.Descriptor instead.
 func (*CoverageRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{23}
+	return file_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CoverageRequest) GetVersion() uint32 {
@@ -1815,6 +1916,13 @@ func (x *CoverageRequest) GetNote() bool {
 	return false
 }
 
+func (x *CoverageRequest) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
 type CoverageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Coverage      *Coverage              `protobuf:"bytes,1,opt,name=coverage,proto3" json:"coverage,omitempty"`
@@ -1824,7 +1932,7 @@ type CoverageResponse struct {
 
 func (x *CoverageResponse) Reset() {
 	*x = CoverageResponse{}
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1944,7 @@ func (x *CoverageResponse) String() string {
 func (*CoverageResponse) ProtoMessage() {}
 
 func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1957,7 @@ func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageResponse.ProtoReflect.Descriptor instead.
 func (*CoverageResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{24}
+	return file_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CoverageResponse) GetCoverage() *Coverage {
@@ -1911,7 +2019,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2031,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2044,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{25}
+	return file_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Coverage) GetHost() []byte {
@@ -2151,7 +2259,7 @@ type CoverageCause struct {
 
 func (x *CoverageCause) Reset() {
 	*x = CoverageCause{}
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2271,7 @@ func (x *CoverageCause) String() string {
 func (*CoverageCause) ProtoMessage() {}
 
 func (x *CoverageCause) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2284,7 @@ func (x *CoverageCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageCause.ProtoReflect.Descriptor instead.
 func (*CoverageCause) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{26}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CoverageCause) GetCause() string {
@@ -2259,7 +2367,7 @@ type CoverageInterval struct {
 
 func (x *CoverageInterval) Reset() {
 	*x = CoverageInterval{}
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2379,7 @@ func (x *CoverageInterval) String() string {
 func (*CoverageInterval) ProtoMessage() {}
 
 func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2392,7 @@ func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageInterval.ProtoReflect.Descriptor instead.
 func (*CoverageInterval) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{27}
+	return file_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CoverageInterval) GetCause() string {
@@ -2351,7 +2459,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2471,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,20 +2484,22 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{28}
+	return file_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 type HostsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In order of their names.
-	Hosts         []*Host `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Hosts []*Host `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// The collectors that keep their events in the same cluster, by name; none where there is no cluster.
+	Collectors    []*Collector `protobuf:"bytes,2,rep,name=collectors,proto3" json:"collectors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2511,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,12 +2524,19 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{29}
+	return file_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
 	if x != nil {
 		return x.Hosts
+	}
+	return nil
+}
+
+func (x *HostsResponse) GetCollectors() []*Collector {
+	if x != nil {
+		return x.Collectors
 	}
 	return nil
 }
@@ -2463,14 +2580,16 @@ type Host struct {
 	Said *Said `protobuf:"bytes,17,opt,name=said,proto3" json:"said,omitempty"`
 	// The holds that keep its events from being dropped, by what they are on; those on days are not
 	// among them.
-	Holds         [][]byte `protobuf:"bytes,18,rep,name=holds,proto3" json:"holds,omitempty"`
+	Holds [][]byte `protobuf:"bytes,18,rep,name=holds,proto3" json:"holds,omitempty"`
+	// Which collectors of a cluster have received from it, the latest first; none where there is no cluster.
+	At            []*HostAt `protobuf:"bytes,19,rep,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2601,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2614,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{30}
+	return file_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Host) GetName() []byte {
@@ -2624,6 +2743,369 @@ func (x *Host) GetHolds() [][]byte {
 	return nil
 }
 
+func (x *Host) GetAt() []*HostAt {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// HostAt is what one of several collectors has of a host.
+type HostAt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Collector string `protobuf:"bytes,1,opt,name=collector,proto3" json:"collector,omitempty"`
+	// When it received the last record, in milliseconds since 1970.
+	LastSeenMs int64 `protobuf:"varint,2,opt,name=last_seen_ms,json=lastSeenMs,proto3" json:"last_seen_ms,omitempty"`
+	// How many records it has received, ever, and how many of these are stored where all
+	// collectors find them.
+	Received      uint64 `protobuf:"varint,3,opt,name=received,proto3" json:"received,omitempty"`
+	Stored        uint64 `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`
+	Connected     bool   `protobuf:"varint,5,opt,name=connected,proto3" json:"connected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostAt) Reset() {
+	*x = HostAt{}
+	mi := &file_fleet_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostAt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostAt) ProtoMessage() {}
+
+func (x *HostAt) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostAt.ProtoReflect.Descriptor instead.
+func (*HostAt) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HostAt) GetCollector() string {
+	if x != nil {
+		return x.Collector
+	}
+	return ""
+}
+
+func (x *HostAt) GetLastSeenMs() int64 {
+	if x != nil {
+		return x.LastSeenMs
+	}
+	return 0
+}
+
+func (x *HostAt) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *HostAt) GetStored() uint64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+func (x *HostAt) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+// Collector is one of several that keep their events in one cluster.
+type Collector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The ID of its folder, in hexadecimal digits.
+	StoreId string `protobuf:"bytes,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// HOST:PORT of its gRPC port, where the others ask it; empty where they cannot.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	// When it said last that it lives, in milliseconds since 1970.
+	SeenMs int64 `protobuf:"varint,5,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
+	// running, stopped, silent or lost.
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// How many records it had received and not stored yet, when it said so last, and of how many hosts.
+	Unstored uint64 `protobuf:"varint,7,opt,name=unstored,proto3" json:"unstored,omitempty"`
+	Hosts    uint32 `protobuf:"varint,8,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	// Whether it is the one that answers.
+	Self bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
+	// When it was said to be gone for good; 0: it was not.
+	LostMs        int64 `protobuf:"varint,10,opt,name=lost_ms,json=lostMs,proto3" json:"lost_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Collector) Reset() {
+	*x = Collector{}
+	mi := &file_fleet_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Collector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Collector) ProtoMessage() {}
+
+func (x *Collector) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Collector.ProtoReflect.Descriptor instead.
+func (*Collector) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Collector) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Collector) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *Collector) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Collector) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Collector) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
+	}
+	return 0
+}
+
+func (x *Collector) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Collector) GetUnstored() uint64 {
+	if x != nil {
+		return x.Unstored
+	}
+	return 0
+}
+
+func (x *Collector) GetHosts() uint32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+func (x *Collector) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+func (x *Collector) GetLostMs() int64 {
+	if x != nil {
+		return x.LostMs
+	}
+	return 0
+}
+
+type ForgetCollectorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A name, or the ID of a folder.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetCollectorRequest) Reset() {
+	*x = ForgetCollectorRequest{}
+	mi := &file_fleet_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetCollectorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetCollectorRequest) ProtoMessage() {}
+
+func (x *ForgetCollectorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetCollectorRequest.ProtoReflect.Descriptor instead.
+func (*ForgetCollectorRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ForgetCollectorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ForgetCollectorResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Collector *Collector             `protobuf:"bytes,1,opt,name=collector,proto3" json:"collector,omitempty"`
+	// The hosts of which it had records that nobody else has.
+	Losses        []*HostLoss `protobuf:"bytes,2,rep,name=losses,proto3" json:"losses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetCollectorResponse) Reset() {
+	*x = ForgetCollectorResponse{}
+	mi := &file_fleet_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetCollectorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetCollectorResponse) ProtoMessage() {}
+
+func (x *ForgetCollectorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetCollectorResponse.ProtoReflect.Descriptor instead.
+func (*ForgetCollectorResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ForgetCollectorResponse) GetCollector() *Collector {
+	if x != nil {
+		return x.Collector
+	}
+	return nil
+}
+
+func (x *ForgetCollectorResponse) GetLosses() []*HostLoss {
+	if x != nil {
+		return x.Losses
+	}
+	return nil
+}
+
+// HostLoss is how many records of a host are lost with a collector.
+type HostLoss struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          []byte                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Records       uint64                 `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostLoss) Reset() {
+	*x = HostLoss{}
+	mi := &file_fleet_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostLoss) ProtoMessage() {}
+
+func (x *HostLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
+func (*HostLoss) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *HostLoss) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *HostLoss) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
 // Said is what a host says of itself.
 type Said struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2642,7 +3124,7 @@ type Said struct {
 
 func (x *Said) Reset() {
 	*x = Said{}
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +3136,7 @@ func (x *Said) String() string {
 func (*Said) ProtoMessage() {}
 
 func (x *Said) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +3149,7 @@ func (x *Said) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Said.ProtoReflect.Descriptor instead.
 func (*Said) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{31}
+	return file_fleet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Said) GetBootId() []byte {
@@ -2716,7 +3198,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2728,7 +3210,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2741,7 +3223,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{32}
+	return file_fleet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -2770,7 +3252,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +3264,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +3277,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{33}
+	return file_fleet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -2822,7 +3304,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +3316,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +3329,7 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{34}
+	return file_fleet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
@@ -2872,7 +3354,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2884,7 +3366,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2897,7 +3379,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{35}
+	return file_fleet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EvidenceRequest) GetVersion() uint32 {
@@ -2945,7 +3427,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3439,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3452,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{36}
+	return file_fleet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EvidenceResponse) GetFile() string {
@@ -2995,7 +3477,7 @@ type HoldsRequest struct {
 
 func (x *HoldsRequest) Reset() {
 	*x = HoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3489,7 @@ func (x *HoldsRequest) String() string {
 func (*HoldsRequest) ProtoMessage() {}
 
 func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3502,7 @@ func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsRequest.ProtoReflect.Descriptor instead.
 func (*HoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{37}
+	return file_fleet_proto_rawDescGZIP(), []int{43}
 }
 
 type HoldsResponse struct {
@@ -3039,7 +3521,7 @@ type HoldsResponse struct {
 
 func (x *HoldsResponse) Reset() {
 	*x = HoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +3533,7 @@ func (x *HoldsResponse) String() string {
 func (*HoldsResponse) ProtoMessage() {}
 
 func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3546,7 @@ func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsResponse.ProtoReflect.Descriptor instead.
 func (*HoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{38}
+	return file_fleet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HoldsResponse) GetHolds() []*Hold {
@@ -3121,7 +3603,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3615,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3628,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{39}
+	return file_fleet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Hold) GetWhat() []byte {
@@ -3213,7 +3695,7 @@ type ChangeHoldsRequest struct {
 
 func (x *ChangeHoldsRequest) Reset() {
 	*x = ChangeHoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3707,7 @@ func (x *ChangeHoldsRequest) String() string {
 func (*ChangeHoldsRequest) ProtoMessage() {}
 
 func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3720,7 @@ func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{40}
+	return file_fleet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ChangeHoldsRequest) GetAdd() [][]byte {
@@ -3278,7 +3760,7 @@ type ChangeHoldsResponse struct {
 
 func (x *ChangeHoldsResponse) Reset() {
 	*x = ChangeHoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3772,7 @@ func (x *ChangeHoldsResponse) String() string {
 func (*ChangeHoldsResponse) ProtoMessage() {}
 
 func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3785,7 @@ func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{41}
+	return file_fleet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ChangeHoldsResponse) GetDone() []*HoldDone {
@@ -3324,7 +3806,7 @@ type HoldDone struct {
 
 func (x *HoldDone) Reset() {
 	*x = HoldDone{}
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3818,7 @@ func (x *HoldDone) String() string {
 func (*HoldDone) ProtoMessage() {}
 
 func (x *HoldDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3349,7 +3831,7 @@ func (x *HoldDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldDone.ProtoReflect.Descriptor instead.
 func (*HoldDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{42}
+	return file_fleet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HoldDone) GetOp() string {
@@ -3378,7 +3860,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3872,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3885,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{43}
+	return file_fleet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckpointRequest) GetSign() bool {
@@ -3441,7 +3923,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3453,7 +3935,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3466,7 +3948,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{44}
+	return file_fleet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CheckpointResponse) GetText() []byte {
@@ -3528,7 +4010,7 @@ type AcceptLogRequest struct {
 
 func (x *AcceptLogRequest) Reset() {
 	*x = AcceptLogRequest{}
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +4022,7 @@ func (x *AcceptLogRequest) String() string {
 func (*AcceptLogRequest) ProtoMessage() {}
 
 func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +4035,7 @@ func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogRequest.ProtoReflect.Descriptor instead.
 func (*AcceptLogRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{45}
+	return file_fleet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AcceptLogRequest) GetReason() []byte {
@@ -3573,7 +4055,7 @@ type AcceptLogResponse struct {
 
 func (x *AcceptLogResponse) Reset() {
 	*x = AcceptLogResponse{}
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +4067,7 @@ func (x *AcceptLogResponse) String() string {
 func (*AcceptLogResponse) ProtoMessage() {}
 
 func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +4080,7 @@ func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogResponse.ProtoReflect.Descriptor instead.
 func (*AcceptLogResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{46}
+	return file_fleet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AcceptLogResponse) GetCheckpoint() *CheckpointResponse {
@@ -3616,7 +4098,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3628,7 +4110,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3641,7 +4123,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{47}
+	return file_fleet_proto_rawDescGZIP(), []int{53}
 }
 
 type StatusResponse struct {
@@ -3667,7 +4149,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3679,7 +4161,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3692,7 +4174,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{48}
+	return file_fleet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -3787,7 +4269,7 @@ type AlertsRequest struct {
 
 func (x *AlertsRequest) Reset() {
 	*x = AlertsRequest{}
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +4281,7 @@ func (x *AlertsRequest) String() string {
 func (*AlertsRequest) ProtoMessage() {}
 
 func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +4294,7 @@ func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsRequest.ProtoReflect.Descriptor instead.
 func (*AlertsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{49}
+	return file_fleet_proto_rawDescGZIP(), []int{55}
 }
 
 type AlertsResponse struct {
@@ -3827,7 +4309,7 @@ type AlertsResponse struct {
 
 func (x *AlertsResponse) Reset() {
 	*x = AlertsResponse{}
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +4321,7 @@ func (x *AlertsResponse) String() string {
 func (*AlertsResponse) ProtoMessage() {}
 
 func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +4334,7 @@ func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsResponse.ProtoReflect.Descriptor instead.
 func (*AlertsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{50}
+	return file_fleet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AlertsResponse) GetAlerts() []*Alert {
@@ -3900,7 +4382,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3912,7 +4394,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3925,7 +4407,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{51}
+	return file_fleet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Alert) GetId() string {
@@ -4021,7 +4503,7 @@ type AlertCondition struct {
 
 func (x *AlertCondition) Reset() {
 	*x = AlertCondition{}
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4515,7 @@ func (x *AlertCondition) String() string {
 func (*AlertCondition) ProtoMessage() {}
 
 func (x *AlertCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +4528,7 @@ func (x *AlertCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCondition.ProtoReflect.Descriptor instead.
 func (*AlertCondition) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{52}
+	return file_fleet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AlertCondition) GetName() string {
@@ -4108,7 +4590,7 @@ type AlertSink struct {
 
 func (x *AlertSink) Reset() {
 	*x = AlertSink{}
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4120,7 +4602,7 @@ func (x *AlertSink) String() string {
 func (*AlertSink) ProtoMessage() {}
 
 func (x *AlertSink) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4133,7 +4615,7 @@ func (x *AlertSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertSink.ProtoReflect.Descriptor instead.
 func (*AlertSink) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{53}
+	return file_fleet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AlertSink) GetName() string {
@@ -4195,7 +4677,7 @@ type TestAlertRequest struct {
 
 func (x *TestAlertRequest) Reset() {
 	*x = TestAlertRequest{}
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4207,7 +4689,7 @@ func (x *TestAlertRequest) String() string {
 func (*TestAlertRequest) ProtoMessage() {}
 
 func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4220,7 +4702,7 @@ func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertRequest.ProtoReflect.Descriptor instead.
 func (*TestAlertRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{54}
+	return file_fleet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *TestAlertRequest) GetSink() string {
@@ -4239,7 +4721,7 @@ type TestAlertResponse struct {
 
 func (x *TestAlertResponse) Reset() {
 	*x = TestAlertResponse{}
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4251,7 +4733,7 @@ func (x *TestAlertResponse) String() string {
 func (*TestAlertResponse) ProtoMessage() {}
 
 func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4264,7 +4746,7 @@ func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertResponse.ProtoReflect.Descriptor instead.
 func (*TestAlertResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{55}
+	return file_fleet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *TestAlertResponse) GetTests() []*AlertTest {
@@ -4286,7 +4768,7 @@ type AlertTest struct {
 
 func (x *AlertTest) Reset() {
 	*x = AlertTest{}
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4298,7 +4780,7 @@ func (x *AlertTest) String() string {
 func (*AlertTest) ProtoMessage() {}
 
 func (x *AlertTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4311,7 +4793,7 @@ func (x *AlertTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTest.ProtoReflect.Descriptor instead.
 func (*AlertTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{56}
+	return file_fleet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AlertTest) GetSink() string {
@@ -4345,7 +4827,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4357,7 +4839,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4370,7 +4852,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{57}
+	return file_fleet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ImportRequest) GetWhat() isImportRequest_What {
@@ -4490,7 +4972,7 @@ type ImportBegin struct {
 
 func (x *ImportBegin) Reset() {
 	*x = ImportBegin{}
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4502,7 +4984,7 @@ func (x *ImportBegin) String() string {
 func (*ImportBegin) ProtoMessage() {}
 
 func (x *ImportBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4515,7 +4997,7 @@ func (x *ImportBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportBegin.ProtoReflect.Descriptor instead.
 func (*ImportBegin) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{58}
+	return file_fleet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ImportBegin) GetVersion() uint32 {
@@ -4566,7 +5048,7 @@ type ImportKnown struct {
 
 func (x *ImportKnown) Reset() {
 	*x = ImportKnown{}
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4578,7 +5060,7 @@ func (x *ImportKnown) String() string {
 func (*ImportKnown) ProtoMessage() {}
 
 func (x *ImportKnown) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4591,7 +5073,7 @@ func (x *ImportKnown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKnown.ProtoReflect.Descriptor instead.
 func (*ImportKnown) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{59}
+	return file_fleet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ImportKnown) GetNode() []byte {
@@ -4665,7 +5147,7 @@ type ImportFile struct {
 
 func (x *ImportFile) Reset() {
 	*x = ImportFile{}
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +5159,7 @@ func (x *ImportFile) String() string {
 func (*ImportFile) ProtoMessage() {}
 
 func (x *ImportFile) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +5172,7 @@ func (x *ImportFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFile.ProtoReflect.Descriptor instead.
 func (*ImportFile) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{60}
+	return file_fleet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ImportFile) GetNode() []byte {
@@ -4737,7 +5219,7 @@ type ImportChunk struct {
 
 func (x *ImportChunk) Reset() {
 	*x = ImportChunk{}
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4749,7 +5231,7 @@ func (x *ImportChunk) String() string {
 func (*ImportChunk) ProtoMessage() {}
 
 func (x *ImportChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4762,7 +5244,7 @@ func (x *ImportChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportChunk.ProtoReflect.Descriptor instead.
 func (*ImportChunk) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{61}
+	return file_fleet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ImportChunk) GetText() []byte {
@@ -4813,7 +5295,7 @@ type ImportFileEnd struct {
 
 func (x *ImportFileEnd) Reset() {
 	*x = ImportFileEnd{}
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4825,7 +5307,7 @@ func (x *ImportFileEnd) String() string {
 func (*ImportFileEnd) ProtoMessage() {}
 
 func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4838,7 +5320,7 @@ func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFileEnd.ProtoReflect.Descriptor instead.
 func (*ImportFileEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{62}
+	return file_fleet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ImportFileEnd) GetSize() int64 {
@@ -4879,7 +5361,7 @@ type ImportEnd struct {
 
 func (x *ImportEnd) Reset() {
 	*x = ImportEnd{}
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4891,7 +5373,7 @@ func (x *ImportEnd) String() string {
 func (*ImportEnd) ProtoMessage() {}
 
 func (x *ImportEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4904,7 +5386,7 @@ func (x *ImportEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEnd.ProtoReflect.Descriptor instead.
 func (*ImportEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{63}
+	return file_fleet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ImportEnd) GetInterrupted() bool {
@@ -4931,7 +5413,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4943,7 +5425,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4956,7 +5438,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{64}
+	return file_fleet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ImportResponse) GetKnown() []*ImportKnown {
@@ -5008,7 +5490,7 @@ type ImportSum struct {
 
 func (x *ImportSum) Reset() {
 	*x = ImportSum{}
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5502,7 @@ func (x *ImportSum) String() string {
 func (*ImportSum) ProtoMessage() {}
 
 func (x *ImportSum) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5515,7 @@ func (x *ImportSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportSum.ProtoReflect.Descriptor instead.
 func (*ImportSum) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{65}
+	return file_fleet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ImportSum) GetFiles() int64 {
@@ -5079,7 +5561,7 @@ type ImportsRequest struct {
 
 func (x *ImportsRequest) Reset() {
 	*x = ImportsRequest{}
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5091,7 +5573,7 @@ func (x *ImportsRequest) String() string {
 func (*ImportsRequest) ProtoMessage() {}
 
 func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5104,7 +5586,7 @@ func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsRequest.ProtoReflect.Descriptor instead.
 func (*ImportsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{66}
+	return file_fleet_proto_rawDescGZIP(), []int{72}
 }
 
 type ImportsResponse struct {
@@ -5116,7 +5598,7 @@ type ImportsResponse struct {
 
 func (x *ImportsResponse) Reset() {
 	*x = ImportsResponse{}
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5128,7 +5610,7 @@ func (x *ImportsResponse) String() string {
 func (*ImportsResponse) ProtoMessage() {}
 
 func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5141,7 +5623,7 @@ func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsResponse.ProtoReflect.Descriptor instead.
 func (*ImportsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{67}
+	return file_fleet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ImportsResponse) GetImports() []*ImportDone {
@@ -5175,7 +5657,7 @@ type ImportDone struct {
 
 func (x *ImportDone) Reset() {
 	*x = ImportDone{}
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5187,7 +5669,7 @@ func (x *ImportDone) String() string {
 func (*ImportDone) ProtoMessage() {}
 
 func (x *ImportDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5200,7 +5682,7 @@ func (x *ImportDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportDone.ProtoReflect.Descriptor instead.
 func (*ImportDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{68}
+	return file_fleet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ImportDone) GetName() string {
@@ -5290,7 +5772,7 @@ type UndoImportRequest struct {
 
 func (x *UndoImportRequest) Reset() {
 	*x = UndoImportRequest{}
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5302,7 +5784,7 @@ func (x *UndoImportRequest) String() string {
 func (*UndoImportRequest) ProtoMessage() {}
 
 func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5315,7 +5797,7 @@ func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportRequest.ProtoReflect.Descriptor instead.
 func (*UndoImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{69}
+	return file_fleet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *UndoImportRequest) GetName() string {
@@ -5341,7 +5823,7 @@ type UndoImportResponse struct {
 
 func (x *UndoImportResponse) Reset() {
 	*x = UndoImportResponse{}
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5353,7 +5835,7 @@ func (x *UndoImportResponse) String() string {
 func (*UndoImportResponse) ProtoMessage() {}
 
 func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5366,7 +5848,7 @@ func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportResponse.ProtoReflect.Descriptor instead.
 func (*UndoImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{70}
+	return file_fleet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *UndoImportResponse) GetRecords() int64 {
@@ -5380,7 +5862,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xeb\x02\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xfd\x02\n" +
 	"\n" +
 	"Conditions\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
@@ -5397,7 +5879,8 @@ const file_fleet_proto_rawDesc = "" +
 	"unparsable\x18\n" +
 	" \x01(\bR\n" +
 	"unparsable\x12\x1a\n" +
-	"\bmismatch\x18\v \x01(\bR\bmismatchB\t\n" +
+	"\bmismatch\x18\v \x01(\bR\bmismatch\x12\x10\n" +
+	"\x03own\x18\f \x01(\bR\x03ownB\t\n" +
 	"\a_serial\"\xb8\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
@@ -5487,10 +5970,17 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06events\x18\n" +
 	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x120\n" +
 	"\x05texts\x18\v \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05textsJ\x04\b\x01\x10\n" +
-	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"Y\n" +
+	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"\x8a\x01\n" +
 	"\x0eFollowResponse\x123\n" +
 	"\x06events\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x12\x12\n" +
-	"\x04lost\x18\x02 \x01(\x04R\x04lost\"\xe1\x01\n" +
+	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12/\n" +
+	"\x05lacks\x18\x03 \x01(\v2\x19.auditfleet.fleet.v1.LackR\x05lacks\"{\n" +
+	"\x04Lack\x12\x1c\n" +
+	"\tcollector\x18\x01 \x01(\tR\tcollector\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x12\n" +
+	"\x04tail\x18\x03 \x01(\bR\x04tail\x12\x12\n" +
+	"\x04part\x18\x04 \x01(\bR\x04part\x12\x17\n" +
+	"\alast_ms\x18\x05 \x01(\x03R\x06lastMs\"\xe1\x01\n" +
 	"\rTallyResponse\x12/\n" +
 	"\x04rest\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x04rest\x120\n" +
 	"\x05tally\x18\x02 \x03(\v2\x1a.auditfleet.fleet.v1.TallyR\x05tally\x12\x16\n" +
@@ -5520,14 +6010,15 @@ const file_fleet_proto_rawDesc = "" +
 	"receivedMs\x12\x19\n" +
 	"\blater_ms\x18\a \x03(\x12R\alaterMs\x12\x14\n" +
 	"\x05batch\x18\b \x01(\x04R\x05batch\x12\x10\n" +
-	"\x03tie\x18\t \x01(\x12R\x03tie\"\xa1\x01\n" +
+	"\x03tie\x18\t \x01(\x12R\x03tie\"\xb3\x01\n" +
 	"\x0fCoverageRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05hosts\x18\x02 \x03(\fR\x05hosts\x12\x17\n" +
 	"\afrom_ms\x18\x03 \x01(\x03R\x06fromMs\x12\x13\n" +
 	"\x05to_ms\x18\x04 \x01(\x03R\x04toMs\x12\x1c\n" +
 	"\tintervals\x18\x05 \x01(\bR\tintervals\x12\x12\n" +
-	"\x04note\x18\x06 \x01(\bR\x04note\"M\n" +
+	"\x04note\x18\x06 \x01(\bR\x04note\x12\x10\n" +
+	"\x03own\x18\a \x01(\bR\x03own\"M\n" +
 	"\x10CoverageResponse\x129\n" +
 	"\bcoverage\x18\x01 \x01(\v2\x1d.auditfleet.fleet.v1.CoverageR\bcoverage\"\xc0\x06\n" +
 	"\bCoverage\x12\x12\n" +
@@ -5582,9 +6073,12 @@ const file_fleet_proto_rawDesc = "" +
 	"\n" +
 	"dropped_ms\x18\a \x01(\x03R\tdroppedMs\x12\x10\n" +
 	"\x03was\x18\b \x01(\tR\x03was\"\x0e\n" +
-	"\fHostsRequest\"@\n" +
+	"\fHostsRequest\"\x80\x01\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xa7\x04\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\x12>\n" +
+	"\n" +
+	"collectors\x18\x02 \x03(\v2\x1e.auditfleet.fleet.v1.CollectorR\n" +
+	"collectors\"\xd4\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
@@ -5612,9 +6106,37 @@ const file_fleet_proto_rawDesc = "" +
 	"mismatched\x18\x10 \x01(\x04R\n" +
 	"mismatched\x12-\n" +
 	"\x04said\x18\x11 \x01(\v2\x19.auditfleet.fleet.v1.SaidR\x04said\x12\x14\n" +
-	"\x05holds\x18\x12 \x03(\fR\x05holdsB\a\n" +
+	"\x05holds\x18\x12 \x03(\fR\x05holds\x12+\n" +
+	"\x02at\x18\x13 \x03(\v2\x1b.auditfleet.fleet.v1.HostAtR\x02atB\a\n" +
 	"\x05_rateB\t\n" +
-	"\a_lag_ms\"|\n" +
+	"\a_lag_ms\"\x9a\x01\n" +
+	"\x06HostAt\x12\x1c\n" +
+	"\tcollector\x18\x01 \x01(\tR\tcollector\x12 \n" +
+	"\flast_seen_ms\x18\x02 \x01(\x03R\n" +
+	"lastSeenMs\x12\x1a\n" +
+	"\breceived\x18\x03 \x01(\x04R\breceived\x12\x16\n" +
+	"\x06stored\x18\x04 \x01(\x04R\x06stored\x12\x1c\n" +
+	"\tconnected\x18\x05 \x01(\bR\tconnected\"\xfc\x01\n" +
+	"\tCollector\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
+	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x17\n" +
+	"\aseen_ms\x18\x05 \x01(\x03R\x06seenMs\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x1a\n" +
+	"\bunstored\x18\a \x01(\x04R\bunstored\x12\x14\n" +
+	"\x05hosts\x18\b \x01(\rR\x05hosts\x12\x12\n" +
+	"\x04self\x18\t \x01(\bR\x04self\x12\x17\n" +
+	"\alost_ms\x18\n" +
+	" \x01(\x03R\x06lostMs\",\n" +
+	"\x16ForgetCollectorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x8e\x01\n" +
+	"\x17ForgetCollectorResponse\x12<\n" +
+	"\tcollector\x18\x01 \x01(\v2\x1e.auditfleet.fleet.v1.CollectorR\tcollector\x125\n" +
+	"\x06losses\x18\x02 \x03(\v2\x1d.auditfleet.fleet.v1.HostLossR\x06losses\"8\n" +
+	"\bHostLoss\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\fR\x04host\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\x04R\arecords\"|\n" +
 	"\x04Said\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12\x18\n" +
 	"\aprogram\x18\x02 \x01(\fR\aprogram\x12\x16\n" +
@@ -5827,7 +6349,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\fR\x06reason\".\n" +
 	"\x12UndoImportResponse\x12\x18\n" +
-	"\arecords\x18\x01 \x01(\x03R\arecords2\xd9\r\n" +
+	"\arecords\x18\x01 \x01(\x03R\arecords2\xc7\x0e\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12S\n" +
 	"\x06Follow\x12\".auditfleet.fleet.v1.FollowRequest\x1a#.auditfleet.fleet.v1.FollowResponse0\x01\x12P\n" +
@@ -5836,7 +6358,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\bCoverage\x12$.auditfleet.fleet.v1.CoverageRequest\x1a%.auditfleet.fleet.v1.CoverageResponse0\x01\x12M\n" +
 	"\x04Text\x12 .auditfleet.fleet.v1.TextRequest\x1a!.auditfleet.fleet.v1.TextResponse0\x01\x12S\n" +
 	"\x06Report\x12\".auditfleet.fleet.v1.ReportRequest\x1a#.auditfleet.fleet.v1.ReportResponse0\x01\x12`\n" +
-	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12Y\n" +
+	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12l\n" +
+	"\x0fForgetCollector\x12+.auditfleet.fleet.v1.ForgetCollectorRequest\x1a,.auditfleet.fleet.v1.ForgetCollectorResponse\x12Y\n" +
 	"\bEvidence\x12$.auditfleet.fleet.v1.EvidenceRequest\x1a%.auditfleet.fleet.v1.EvidenceResponse0\x01\x12N\n" +
 	"\x05Holds\x12!.auditfleet.fleet.v1.HoldsRequest\x1a\".auditfleet.fleet.v1.HoldsResponse\x12`\n" +
 	"\vChangeHolds\x12'.auditfleet.fleet.v1.ChangeHoldsRequest\x1a(.auditfleet.fleet.v1.ChangeHoldsResponse\x12Q\n" +
@@ -5864,80 +6387,86 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_fleet_proto_goTypes = []any{
-	(*Conditions)(nil),          // 0: auditfleet.fleet.v1.Conditions
-	(*SearchRequest)(nil),       // 1: auditfleet.fleet.v1.SearchRequest
-	(*Cursor)(nil),              // 2: auditfleet.fleet.v1.Cursor
-	(*FollowRequest)(nil),       // 3: auditfleet.fleet.v1.FollowRequest
-	(*TallyRequest)(nil),        // 4: auditfleet.fleet.v1.TallyRequest
-	(*TextRequest)(nil),         // 5: auditfleet.fleet.v1.TextRequest
-	(*TextResponse)(nil),        // 6: auditfleet.fleet.v1.TextResponse
-	(*ReportRequest)(nil),       // 7: auditfleet.fleet.v1.ReportRequest
-	(*ReportResponse)(nil),      // 8: auditfleet.fleet.v1.ReportResponse
-	(*Exit)(nil),                // 9: auditfleet.fleet.v1.Exit
-	(*ToldRequest)(nil),         // 10: auditfleet.fleet.v1.ToldRequest
-	(*ToldResponse)(nil),        // 11: auditfleet.fleet.v1.ToldResponse
-	(*Filter)(nil),              // 12: auditfleet.fleet.v1.Filter
-	(*FieldTest)(nil),           // 13: auditfleet.fleet.v1.FieldTest
-	(*Term)(nil),                // 14: auditfleet.fleet.v1.Term
-	(*Events)(nil),              // 15: auditfleet.fleet.v1.Events
-	(*Texts)(nil),               // 16: auditfleet.fleet.v1.Texts
-	(*SearchResponse)(nil),      // 17: auditfleet.fleet.v1.SearchResponse
-	(*FollowResponse)(nil),      // 18: auditfleet.fleet.v1.FollowResponse
-	(*TallyResponse)(nil),       // 19: auditfleet.fleet.v1.TallyResponse
-	(*Sender)(nil),              // 20: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),               // 21: auditfleet.fleet.v1.Tally
-	(*Event)(nil),               // 22: auditfleet.fleet.v1.Event
-	(*CoverageRequest)(nil),     // 23: auditfleet.fleet.v1.CoverageRequest
-	(*CoverageResponse)(nil),    // 24: auditfleet.fleet.v1.CoverageResponse
-	(*Coverage)(nil),            // 25: auditfleet.fleet.v1.Coverage
-	(*CoverageCause)(nil),       // 26: auditfleet.fleet.v1.CoverageCause
-	(*CoverageInterval)(nil),    // 27: auditfleet.fleet.v1.CoverageInterval
-	(*HostsRequest)(nil),        // 28: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),       // 29: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                // 30: auditfleet.fleet.v1.Host
-	(*Said)(nil),                // 31: auditfleet.fleet.v1.Said
-	(*ChangeHostsRequest)(nil),  // 32: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),       // 33: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil), // 34: auditfleet.fleet.v1.ChangeHostsResponse
-	(*EvidenceRequest)(nil),     // 35: auditfleet.fleet.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),    // 36: auditfleet.fleet.v1.EvidenceResponse
-	(*HoldsRequest)(nil),        // 37: auditfleet.fleet.v1.HoldsRequest
-	(*HoldsResponse)(nil),       // 38: auditfleet.fleet.v1.HoldsResponse
-	(*Hold)(nil),                // 39: auditfleet.fleet.v1.Hold
-	(*ChangeHoldsRequest)(nil),  // 40: auditfleet.fleet.v1.ChangeHoldsRequest
-	(*ChangeHoldsResponse)(nil), // 41: auditfleet.fleet.v1.ChangeHoldsResponse
-	(*HoldDone)(nil),            // 42: auditfleet.fleet.v1.HoldDone
-	(*CheckpointRequest)(nil),   // 43: auditfleet.fleet.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),  // 44: auditfleet.fleet.v1.CheckpointResponse
-	(*AcceptLogRequest)(nil),    // 45: auditfleet.fleet.v1.AcceptLogRequest
-	(*AcceptLogResponse)(nil),   // 46: auditfleet.fleet.v1.AcceptLogResponse
-	(*StatusRequest)(nil),       // 47: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),      // 48: auditfleet.fleet.v1.StatusResponse
-	(*AlertsRequest)(nil),       // 49: auditfleet.fleet.v1.AlertsRequest
-	(*AlertsResponse)(nil),      // 50: auditfleet.fleet.v1.AlertsResponse
-	(*Alert)(nil),               // 51: auditfleet.fleet.v1.Alert
-	(*AlertCondition)(nil),      // 52: auditfleet.fleet.v1.AlertCondition
-	(*AlertSink)(nil),           // 53: auditfleet.fleet.v1.AlertSink
-	(*TestAlertRequest)(nil),    // 54: auditfleet.fleet.v1.TestAlertRequest
-	(*TestAlertResponse)(nil),   // 55: auditfleet.fleet.v1.TestAlertResponse
-	(*AlertTest)(nil),           // 56: auditfleet.fleet.v1.AlertTest
-	(*ImportRequest)(nil),       // 57: auditfleet.fleet.v1.ImportRequest
-	(*ImportBegin)(nil),         // 58: auditfleet.fleet.v1.ImportBegin
-	(*ImportKnown)(nil),         // 59: auditfleet.fleet.v1.ImportKnown
-	(*ImportFile)(nil),          // 60: auditfleet.fleet.v1.ImportFile
-	(*ImportChunk)(nil),         // 61: auditfleet.fleet.v1.ImportChunk
-	(*ImportFileEnd)(nil),       // 62: auditfleet.fleet.v1.ImportFileEnd
-	(*ImportEnd)(nil),           // 63: auditfleet.fleet.v1.ImportEnd
-	(*ImportResponse)(nil),      // 64: auditfleet.fleet.v1.ImportResponse
-	(*ImportSum)(nil),           // 65: auditfleet.fleet.v1.ImportSum
-	(*ImportsRequest)(nil),      // 66: auditfleet.fleet.v1.ImportsRequest
-	(*ImportsResponse)(nil),     // 67: auditfleet.fleet.v1.ImportsResponse
-	(*ImportDone)(nil),          // 68: auditfleet.fleet.v1.ImportDone
-	(*UndoImportRequest)(nil),   // 69: auditfleet.fleet.v1.UndoImportRequest
-	(*UndoImportResponse)(nil),  // 70: auditfleet.fleet.v1.UndoImportResponse
-	nil,                         // 71: auditfleet.fleet.v1.Alert.LabelsEntry
+	(*Conditions)(nil),              // 0: auditfleet.fleet.v1.Conditions
+	(*SearchRequest)(nil),           // 1: auditfleet.fleet.v1.SearchRequest
+	(*Cursor)(nil),                  // 2: auditfleet.fleet.v1.Cursor
+	(*FollowRequest)(nil),           // 3: auditfleet.fleet.v1.FollowRequest
+	(*TallyRequest)(nil),            // 4: auditfleet.fleet.v1.TallyRequest
+	(*TextRequest)(nil),             // 5: auditfleet.fleet.v1.TextRequest
+	(*TextResponse)(nil),            // 6: auditfleet.fleet.v1.TextResponse
+	(*ReportRequest)(nil),           // 7: auditfleet.fleet.v1.ReportRequest
+	(*ReportResponse)(nil),          // 8: auditfleet.fleet.v1.ReportResponse
+	(*Exit)(nil),                    // 9: auditfleet.fleet.v1.Exit
+	(*ToldRequest)(nil),             // 10: auditfleet.fleet.v1.ToldRequest
+	(*ToldResponse)(nil),            // 11: auditfleet.fleet.v1.ToldResponse
+	(*Filter)(nil),                  // 12: auditfleet.fleet.v1.Filter
+	(*FieldTest)(nil),               // 13: auditfleet.fleet.v1.FieldTest
+	(*Term)(nil),                    // 14: auditfleet.fleet.v1.Term
+	(*Events)(nil),                  // 15: auditfleet.fleet.v1.Events
+	(*Texts)(nil),                   // 16: auditfleet.fleet.v1.Texts
+	(*SearchResponse)(nil),          // 17: auditfleet.fleet.v1.SearchResponse
+	(*FollowResponse)(nil),          // 18: auditfleet.fleet.v1.FollowResponse
+	(*Lack)(nil),                    // 19: auditfleet.fleet.v1.Lack
+	(*TallyResponse)(nil),           // 20: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),                  // 21: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),                   // 22: auditfleet.fleet.v1.Tally
+	(*Event)(nil),                   // 23: auditfleet.fleet.v1.Event
+	(*CoverageRequest)(nil),         // 24: auditfleet.fleet.v1.CoverageRequest
+	(*CoverageResponse)(nil),        // 25: auditfleet.fleet.v1.CoverageResponse
+	(*Coverage)(nil),                // 26: auditfleet.fleet.v1.Coverage
+	(*CoverageCause)(nil),           // 27: auditfleet.fleet.v1.CoverageCause
+	(*CoverageInterval)(nil),        // 28: auditfleet.fleet.v1.CoverageInterval
+	(*HostsRequest)(nil),            // 29: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),           // 30: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                    // 31: auditfleet.fleet.v1.Host
+	(*HostAt)(nil),                  // 32: auditfleet.fleet.v1.HostAt
+	(*Collector)(nil),               // 33: auditfleet.fleet.v1.Collector
+	(*ForgetCollectorRequest)(nil),  // 34: auditfleet.fleet.v1.ForgetCollectorRequest
+	(*ForgetCollectorResponse)(nil), // 35: auditfleet.fleet.v1.ForgetCollectorResponse
+	(*HostLoss)(nil),                // 36: auditfleet.fleet.v1.HostLoss
+	(*Said)(nil),                    // 37: auditfleet.fleet.v1.Said
+	(*ChangeHostsRequest)(nil),      // 38: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),           // 39: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil),     // 40: auditfleet.fleet.v1.ChangeHostsResponse
+	(*EvidenceRequest)(nil),         // 41: auditfleet.fleet.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),        // 42: auditfleet.fleet.v1.EvidenceResponse
+	(*HoldsRequest)(nil),            // 43: auditfleet.fleet.v1.HoldsRequest
+	(*HoldsResponse)(nil),           // 44: auditfleet.fleet.v1.HoldsResponse
+	(*Hold)(nil),                    // 45: auditfleet.fleet.v1.Hold
+	(*ChangeHoldsRequest)(nil),      // 46: auditfleet.fleet.v1.ChangeHoldsRequest
+	(*ChangeHoldsResponse)(nil),     // 47: auditfleet.fleet.v1.ChangeHoldsResponse
+	(*HoldDone)(nil),                // 48: auditfleet.fleet.v1.HoldDone
+	(*CheckpointRequest)(nil),       // 49: auditfleet.fleet.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 50: auditfleet.fleet.v1.CheckpointResponse
+	(*AcceptLogRequest)(nil),        // 51: auditfleet.fleet.v1.AcceptLogRequest
+	(*AcceptLogResponse)(nil),       // 52: auditfleet.fleet.v1.AcceptLogResponse
+	(*StatusRequest)(nil),           // 53: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),          // 54: auditfleet.fleet.v1.StatusResponse
+	(*AlertsRequest)(nil),           // 55: auditfleet.fleet.v1.AlertsRequest
+	(*AlertsResponse)(nil),          // 56: auditfleet.fleet.v1.AlertsResponse
+	(*Alert)(nil),                   // 57: auditfleet.fleet.v1.Alert
+	(*AlertCondition)(nil),          // 58: auditfleet.fleet.v1.AlertCondition
+	(*AlertSink)(nil),               // 59: auditfleet.fleet.v1.AlertSink
+	(*TestAlertRequest)(nil),        // 60: auditfleet.fleet.v1.TestAlertRequest
+	(*TestAlertResponse)(nil),       // 61: auditfleet.fleet.v1.TestAlertResponse
+	(*AlertTest)(nil),               // 62: auditfleet.fleet.v1.AlertTest
+	(*ImportRequest)(nil),           // 63: auditfleet.fleet.v1.ImportRequest
+	(*ImportBegin)(nil),             // 64: auditfleet.fleet.v1.ImportBegin
+	(*ImportKnown)(nil),             // 65: auditfleet.fleet.v1.ImportKnown
+	(*ImportFile)(nil),              // 66: auditfleet.fleet.v1.ImportFile
+	(*ImportChunk)(nil),             // 67: auditfleet.fleet.v1.ImportChunk
+	(*ImportFileEnd)(nil),           // 68: auditfleet.fleet.v1.ImportFileEnd
+	(*ImportEnd)(nil),               // 69: auditfleet.fleet.v1.ImportEnd
+	(*ImportResponse)(nil),          // 70: auditfleet.fleet.v1.ImportResponse
+	(*ImportSum)(nil),               // 71: auditfleet.fleet.v1.ImportSum
+	(*ImportsRequest)(nil),          // 72: auditfleet.fleet.v1.ImportsRequest
+	(*ImportsResponse)(nil),         // 73: auditfleet.fleet.v1.ImportsResponse
+	(*ImportDone)(nil),              // 74: auditfleet.fleet.v1.ImportDone
+	(*UndoImportRequest)(nil),       // 75: auditfleet.fleet.v1.UndoImportRequest
+	(*UndoImportResponse)(nil),      // 76: auditfleet.fleet.v1.UndoImportResponse
+	nil,                             // 77: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
 	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
@@ -5951,84 +6480,91 @@ var file_fleet_proto_depIdxs = []int32{
 	9,  // 8: auditfleet.fleet.v1.ToldRequest.exit:type_name -> auditfleet.fleet.v1.Exit
 	14, // 9: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	13, // 10: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	22, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
-	20, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
-	20, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
+	23, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	21, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	21, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
 	15, // 14: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
 	16, // 15: auditfleet.fleet.v1.SearchResponse.texts:type_name -> auditfleet.fleet.v1.Texts
 	15, // 16: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
-	15, // 17: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
-	21, // 18: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	25, // 19: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
-	26, // 20: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
-	27, // 21: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
-	26, // 22: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
-	30, // 23: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	31, // 24: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
-	33, // 25: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	0,  // 26: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
-	39, // 27: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
-	42, // 28: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
-	44, // 29: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
-	51, // 30: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
-	52, // 31: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
-	53, // 32: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
-	71, // 33: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
-	56, // 34: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
-	58, // 35: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
-	60, // 36: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
-	61, // 37: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
-	62, // 38: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
-	63, // 39: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
-	59, // 40: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
-	59, // 41: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
-	65, // 42: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
-	68, // 43: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
-	1,  // 44: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 45: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 46: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	28, // 47: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	23, // 48: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
-	5,  // 49: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 50: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	32, // 51: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	35, // 52: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
-	37, // 53: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
-	40, // 54: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
-	49, // 55: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
-	54, // 56: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
-	43, // 57: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
-	45, // 58: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
-	57, // 59: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
-	66, // 60: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
-	69, // 61: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
-	47, // 62: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	10, // 63: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
-	17, // 64: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	18, // 65: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	19, // 66: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	29, // 67: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	24, // 68: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
-	6,  // 69: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 70: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	34, // 71: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	36, // 72: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
-	38, // 73: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
-	41, // 74: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
-	50, // 75: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
-	55, // 76: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
-	44, // 77: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
-	46, // 78: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
-	64, // 79: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
-	67, // 80: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
-	70, // 81: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
-	48, // 82: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	11, // 83: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
-	64, // [64:84] is the sub-list for method output_type
-	44, // [44:64] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	19, // 17: auditfleet.fleet.v1.FollowResponse.lacks:type_name -> auditfleet.fleet.v1.Lack
+	15, // 18: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	22, // 19: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	26, // 20: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
+	27, // 21: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
+	28, // 22: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
+	27, // 23: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
+	31, // 24: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	33, // 25: auditfleet.fleet.v1.HostsResponse.collectors:type_name -> auditfleet.fleet.v1.Collector
+	37, // 26: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
+	32, // 27: auditfleet.fleet.v1.Host.at:type_name -> auditfleet.fleet.v1.HostAt
+	33, // 28: auditfleet.fleet.v1.ForgetCollectorResponse.collector:type_name -> auditfleet.fleet.v1.Collector
+	36, // 29: auditfleet.fleet.v1.ForgetCollectorResponse.losses:type_name -> auditfleet.fleet.v1.HostLoss
+	39, // 30: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 31: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	45, // 32: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
+	48, // 33: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
+	50, // 34: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
+	57, // 35: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
+	58, // 36: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
+	59, // 37: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
+	77, // 38: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	62, // 39: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
+	64, // 40: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
+	66, // 41: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
+	67, // 42: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
+	68, // 43: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
+	69, // 44: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
+	65, // 45: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
+	65, // 46: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
+	71, // 47: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
+	74, // 48: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
+	1,  // 49: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 50: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 51: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	29, // 52: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	24, // 53: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 54: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 55: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	38, // 56: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	34, // 57: auditfleet.fleet.v1.Query.ForgetCollector:input_type -> auditfleet.fleet.v1.ForgetCollectorRequest
+	41, // 58: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	43, // 59: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	46, // 60: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	55, // 61: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	60, // 62: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	49, // 63: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	51, // 64: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	63, // 65: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
+	72, // 66: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
+	75, // 67: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
+	53, // 68: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 69: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	17, // 70: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	18, // 71: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	20, // 72: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	30, // 73: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	25, // 74: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 75: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 76: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	40, // 77: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	35, // 78: auditfleet.fleet.v1.Query.ForgetCollector:output_type -> auditfleet.fleet.v1.ForgetCollectorResponse
+	42, // 79: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	44, // 80: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	47, // 81: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	56, // 82: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	61, // 83: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	50, // 84: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	52, // 85: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	70, // 86: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
+	73, // 87: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
+	76, // 88: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
+	54, // 89: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 90: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	70, // [70:91] is the sub-list for method output_type
+	49, // [49:70] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -6037,9 +6573,9 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[19].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[30].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[57].OneofWrappers = []any{
+	file_fleet_proto_msgTypes[20].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[31].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[63].OneofWrappers = []any{
 		(*ImportRequest_Begin)(nil),
 		(*ImportRequest_Skip)(nil),
 		(*ImportRequest_File)(nil),
@@ -6053,7 +6589,7 @@ func file_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   72,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

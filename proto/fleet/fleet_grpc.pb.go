@@ -19,26 +19,27 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Query_Search_FullMethodName      = "/auditfleet.fleet.v1.Query/Search"
-	Query_Follow_FullMethodName      = "/auditfleet.fleet.v1.Query/Follow"
-	Query_Tally_FullMethodName       = "/auditfleet.fleet.v1.Query/Tally"
-	Query_Hosts_FullMethodName       = "/auditfleet.fleet.v1.Query/Hosts"
-	Query_Coverage_FullMethodName    = "/auditfleet.fleet.v1.Query/Coverage"
-	Query_Text_FullMethodName        = "/auditfleet.fleet.v1.Query/Text"
-	Query_Report_FullMethodName      = "/auditfleet.fleet.v1.Query/Report"
-	Query_ChangeHosts_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHosts"
-	Query_Evidence_FullMethodName    = "/auditfleet.fleet.v1.Query/Evidence"
-	Query_Holds_FullMethodName       = "/auditfleet.fleet.v1.Query/Holds"
-	Query_ChangeHolds_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHolds"
-	Query_Alerts_FullMethodName      = "/auditfleet.fleet.v1.Query/Alerts"
-	Query_TestAlert_FullMethodName   = "/auditfleet.fleet.v1.Query/TestAlert"
-	Query_Checkpoint_FullMethodName  = "/auditfleet.fleet.v1.Query/Checkpoint"
-	Query_AcceptLog_FullMethodName   = "/auditfleet.fleet.v1.Query/AcceptLog"
-	Query_Import_FullMethodName      = "/auditfleet.fleet.v1.Query/Import"
-	Query_Imports_FullMethodName     = "/auditfleet.fleet.v1.Query/Imports"
-	Query_UndoImport_FullMethodName  = "/auditfleet.fleet.v1.Query/UndoImport"
-	Query_Status_FullMethodName      = "/auditfleet.fleet.v1.Query/Status"
-	Query_Told_FullMethodName        = "/auditfleet.fleet.v1.Query/Told"
+	Query_Search_FullMethodName          = "/auditfleet.fleet.v1.Query/Search"
+	Query_Follow_FullMethodName          = "/auditfleet.fleet.v1.Query/Follow"
+	Query_Tally_FullMethodName           = "/auditfleet.fleet.v1.Query/Tally"
+	Query_Hosts_FullMethodName           = "/auditfleet.fleet.v1.Query/Hosts"
+	Query_Coverage_FullMethodName        = "/auditfleet.fleet.v1.Query/Coverage"
+	Query_Text_FullMethodName            = "/auditfleet.fleet.v1.Query/Text"
+	Query_Report_FullMethodName          = "/auditfleet.fleet.v1.Query/Report"
+	Query_ChangeHosts_FullMethodName     = "/auditfleet.fleet.v1.Query/ChangeHosts"
+	Query_ForgetCollector_FullMethodName = "/auditfleet.fleet.v1.Query/ForgetCollector"
+	Query_Evidence_FullMethodName        = "/auditfleet.fleet.v1.Query/Evidence"
+	Query_Holds_FullMethodName           = "/auditfleet.fleet.v1.Query/Holds"
+	Query_ChangeHolds_FullMethodName     = "/auditfleet.fleet.v1.Query/ChangeHolds"
+	Query_Alerts_FullMethodName          = "/auditfleet.fleet.v1.Query/Alerts"
+	Query_TestAlert_FullMethodName       = "/auditfleet.fleet.v1.Query/TestAlert"
+	Query_Checkpoint_FullMethodName      = "/auditfleet.fleet.v1.Query/Checkpoint"
+	Query_AcceptLog_FullMethodName       = "/auditfleet.fleet.v1.Query/AcceptLog"
+	Query_Import_FullMethodName          = "/auditfleet.fleet.v1.Query/Import"
+	Query_Imports_FullMethodName         = "/auditfleet.fleet.v1.Query/Imports"
+	Query_UndoImport_FullMethodName      = "/auditfleet.fleet.v1.Query/UndoImport"
+	Query_Status_FullMethodName          = "/auditfleet.fleet.v1.Query/Status"
+	Query_Told_FullMethodName            = "/auditfleet.fleet.v1.Query/Told"
 )
 
 // QueryClient is the client API for Query service.
@@ -81,6 +82,8 @@ type QueryClient interface {
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReportResponse], error)
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error)
+	// ForgetCollector says that a collector of the same cluster is gone for good, with what only it had.
+	ForgetCollector(ctx context.Context, in *ForgetCollectorRequest, opts ...grpc.CallOption) (*ForgetCollectorResponse, error)
 	// Evidence makes a bundle of the records that match, with proofs, and streams its files in
 	// pieces: those of a file in order, those of several by turns, the manifest last.
 	Evidence(ctx context.Context, in *EvidenceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EvidenceResponse], error)
@@ -249,6 +252,16 @@ func (c *queryClient) ChangeHosts(ctx context.Context, in *ChangeHostsRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangeHostsResponse)
 	err := c.cc.Invoke(ctx, Query_ChangeHosts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) ForgetCollector(ctx context.Context, in *ForgetCollectorRequest, opts ...grpc.CallOption) (*ForgetCollectorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetCollectorResponse)
+	err := c.cc.Invoke(ctx, Query_ForgetCollector_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -430,6 +443,8 @@ type QueryServer interface {
 	Report(*ReportRequest, grpc.ServerStreamingServer[ReportResponse]) error
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error)
+	// ForgetCollector says that a collector of the same cluster is gone for good, with what only it had.
+	ForgetCollector(context.Context, *ForgetCollectorRequest) (*ForgetCollectorResponse, error)
 	// Evidence makes a bundle of the records that match, with proofs, and streams its files in
 	// pieces: those of a file in order, those of several by turns, the manifest last.
 	Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceResponse]) error
@@ -493,6 +508,9 @@ func (UnimplementedQueryServer) Report(*ReportRequest, grpc.ServerStreamingServe
 }
 func (UnimplementedQueryServer) ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeHosts not implemented")
+}
+func (UnimplementedQueryServer) ForgetCollector(context.Context, *ForgetCollectorRequest) (*ForgetCollectorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetCollector not implemented")
 }
 func (UnimplementedQueryServer) Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceResponse]) error {
 	return status.Error(codes.Unimplemented, "method Evidence not implemented")
@@ -649,6 +667,24 @@ func _Query_ChangeHosts_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(QueryServer).ChangeHosts(ctx, req.(*ChangeHostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_ForgetCollector_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetCollectorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).ForgetCollector(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_ForgetCollector_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).ForgetCollector(ctx, req.(*ForgetCollectorRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -854,6 +890,10 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangeHosts",
 			Handler:    _Query_ChangeHosts_Handler,
+		},
+		{
+			MethodName: "ForgetCollector",
+			Handler:    _Query_ForgetCollector_Handler,
 		},
 		{
 			MethodName: "Holds",

@@ -177,6 +177,7 @@ func (s *Service) run(ctx context.Context, version uint32, do func(*call) error)
 	if err := checkVersion(version); err != nil {
 		return toStatus(err)
 	}
+	ctx, lacking := NoteLacks(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c := &call{who: callerOf(ctx), ctx: ctx, end: cancel}
@@ -187,6 +188,7 @@ func (s *Service) run(ctx context.Context, version uint32, do func(*call) error)
 	defer s.calls.leave(c)
 	defer c.memory.Release()
 	err := do(c)
+	sendLacks(ctx, lacking())
 	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
 		return status.Error(codes.Aborted, cause.Error())
 	}

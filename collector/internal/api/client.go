@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -38,6 +39,8 @@ type Client struct {
 	explain func(error) error
 	conn    *calltls.Conn
 	q       fleet.QueryClient
+	lacks   lacks
+	told    func(Lack) // of what somebody follows; nil: nobody is told at once
 }
 
 // Dial connects to the collector that listens on a unix socket. The caller closes the Client.
@@ -113,6 +116,9 @@ func (c *Client) ScanText(ctx context.Context, q *query.Query, fn func(query.Tex
 func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
 	req := &fleet.FollowRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit, Origin: q.Origin, Batches: q.Batches}
 	return stream(ctx, c, req, c.q.Follow, func(r *fleet.FollowResponse) error {
+		if r.GetLacks() != nil {
+			c.lacksNow(r.GetLacks())
+		}
 		if err := unpack(r.GetEvents(), fn); err != nil {
 			return err
 		}
@@ -157,6 +163,9 @@ func stream[Req, Resp any](ctx context.Context, c *Client, req *Req,
 	}
 	for {
 		resp, err := responses.Recv()
+		if err != nil {
+			c.lacks.took(responses.Trailer())
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -175,11 +184,19 @@ func stream[Req, Resp any](ctx context.Context, c *Client, req *Req,
 
 // Hosts lists the hosts, by name.
 func (c *Client) Hosts(ctx context.Context) ([]*fleet.Host, error) {
-	resp, err := c.q.Hosts(ctx, &fleet.HostsRequest{})
+	hosts, _, err := c.HostsOfCluster(ctx)
+	return hosts, err
+}
+
+// HostsOfCluster lists the hosts, by name, and the collectors of a cluster, none where there is no cluster.
+func (c *Client) HostsOfCluster(ctx context.Context) ([]*fleet.Host, []*fleet.Collector, error) {
+	var trailer metadata.MD
+	resp, err := c.q.Hosts(ctx, &fleet.HostsRequest{}, grpc.Trailer(&trailer))
+	c.lacks.took(trailer)
 	if err != nil {
-		return nil, c.failed(err)
+		return nil, nil, c.failed(err)
 	}
-	return resp.GetHosts(), nil
+	return resp.GetHosts(), resp.GetCollectors(), nil
 }
 
 // Status returns the state of the collector that answers.

@@ -58,7 +58,7 @@ func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
 
 // toConditions returns the conditions of a query as a message.
 func toConditions(q *query.Query) *fleet.Conditions {
-	c := &fleet.Conditions{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, AfterBatch: q.AfterBatch, Unparsable: q.Unparsable, Mismatch: q.Mismatch}
+	c := &fleet.Conditions{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, AfterBatch: q.AfterBatch, Unparsable: q.Unparsable, Mismatch: q.Mismatch, Own: q.Own}
 	for _, n := range q.Nodes {
 		c.Nodes = append(c.Nodes, []byte(n))
 	}
@@ -99,7 +99,7 @@ func fromConditions(c *fleet.Conditions) (*query.Query, error) {
 	if n := len(c.GetNodes()) + len(c.GetFrom()) + len(c.GetTypes()) + len(c.GetTerms()) + len(c.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &query.Query{Fleet: true, StartMs: c.GetStartMs(), EndMs: c.GetEndMs(), Types: c.GetTypes(), AfterBatch: c.GetAfterBatch(), Unparsable: c.GetUnparsable(), Mismatch: c.GetMismatch()}
+	q := &query.Query{Fleet: true, StartMs: c.GetStartMs(), EndMs: c.GetEndMs(), Types: c.GetTypes(), AfterBatch: c.GetAfterBatch(), Unparsable: c.GetUnparsable(), Mismatch: c.GetMismatch(), Own: c.GetOwn()}
 	for _, text := range c.GetFrom() {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {

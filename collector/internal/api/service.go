@@ -42,6 +42,8 @@ type Service struct {
 	// Change changes what is known of hosts, and returns the hosts that were forgotten; nil
 	// where that is not possible.
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
+	// Cluster knows the other collectors that keep events in the same cluster; nil where there is none.
+	Cluster Cluster
 	// Holder lists and changes what is on hold; nil where that is not possible.
 	Holder Holder
 	// Importer takes old logs; nil where that is not possible.
@@ -81,9 +83,20 @@ func (s *Service) Follow(req *fleet.FollowRequest, stream grpc.ServerStreamingSe
 		}
 		q.Limit, q.Origin, q.Batches = req.GetLimit(), req.GetOrigin(), req.GetBatches()
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.FollowResponse{Events: e}) })
-		return flushed(p, s.source(c.ctx).Follow(c.ctx, q, p.add, func(lost uint64) error {
-			if err := p.flush(); err != nil || lost == 0 {
+		ctx, lacking := NoteLacks(c.ctx)
+		told := 0
+		return flushed(p, s.source(ctx).Follow(ctx, q, p.add, func(lost uint64) error {
+			if err := p.flush(); err != nil {
 				return err
+			}
+			for _, l := range lacking()[told:] { // whoever follows has no end of the answer at which it could be said
+				told++
+				if err := c.send(func() error { return stream.Send(&fleet.FollowResponse{Lacks: l.message()}) }); err != nil {
+					return err
+				}
+			}
+			if lost == 0 {
+				return nil
 			}
 			return c.send(func() error { return stream.Send(&fleet.FollowResponse{Lost: lost}) })
 		}))
@@ -126,11 +139,17 @@ func flushed(p *packer, err error) error {
 
 // Hosts implements fleet.QueryServer.
 func (s *Service) Hosts(ctx context.Context, _ *fleet.HostsRequest) (*fleet.HostsResponse, error) {
-	hosts, err := s.Source.Hosts(ctx)
+	noted, lacking := NoteLacks(ctx)
+	hosts, err := s.Source.Hosts(noted)
+	var collectors []*fleet.Collector
+	if err == nil && s.Cluster != nil {
+		collectors, err = s.Cluster.Collectors(noted)
+	}
+	sendLacks(ctx, lacking())
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	return &fleet.HostsResponse{Hosts: hosts}, nil
+	return &fleet.HostsResponse{Hosts: hosts, Collectors: collectors}, nil
 }
 
 // FromHost returns a host as a message.

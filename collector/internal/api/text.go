@@ -61,6 +61,7 @@ func (s *Service) command(ctx context.Context, version uint32, command Command, 
 		defer cancel()
 		out := &textOut{call: c, piece: func(text []byte) error { return send(text, nil) }}
 		var errs messages
+		ctx, lacking := NoteLacks(ctx) // instead of the call's: the text says it
 		code, err := command(ctx, s.source(ctx), c.memory, args, out, &errs)
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
@@ -70,6 +71,10 @@ func (s *Service) command(ctx context.Context, version uint32, command Command, 
 		}
 		if err != nil {
 			return err
+		}
+		for _, l := range lacking() {
+			fmt.Fprintln(&errs, l.Line("collector"))
+			code = ExitLacking
 		}
 		return c.send(func() error { return send(nil, &fleet.Exit{Code: int32(code), Messages: errs.Bytes()}) })
 	})

@@ -161,7 +161,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 	service.SendTest = func(_ context.Context, sink string) ([]*fleet.AlertTest, error) {
 		return []*fleet.AlertTest{{Sink: sink}}, nil
 	}
-	service.Sealer, service.Importer = fakeSealer{}, fakeImporter{}
+	service.Sealer, service.Importer, service.Cluster = fakeSealer{}, fakeImporter{}, fakeCluster{}
 	path, got, _ := serveWatched(t, service, Allowed{GID: -1})
 	c := dial(t, path)
 	ctx := t.Context()
@@ -228,6 +228,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 		}, `import "import logs --node 'a b'" [] 0 0 1`},
 		{"Imports", func() error { _, err := c.Imports().ListImports(ctx); return err }, `imports "import --list" [] 0 0 1`},
 		{"UndoImport", func() error { _, err := c.Imports().UndoImport(ctx, "old", "why"); return err }, `undo-import "import --undo old" [] 0 0 4`},
+		{"ForgetCollector", func() error { _, _, err := c.ForgetCollector(ctx, "c2"); return err }, `forget-collector "hosts --forget-collector c2" [] 0 0 1`},
 		{"AcceptLog", func() error { _, err := c.AcceptLog(ctx, "restored"); return err }, `accept-log "seal accept --reason restored" [] 0 0 0`},
 		{"Evidence", func() error {
 			return c.Evidence(ctx, &query.Query{StartMs: 1000, EndMs: 2999, Nodes: []string{"web1"}}, Bundle{Words: []string{"-k", "a b"}}, func(string, []byte) error { return nil })

@@ -124,6 +124,8 @@ func (x *watched) asks(m any) {
 		for _, to := range r.GetReattribute() {
 			t.words("--reattribute", to.GetAddress()+"="+string(to.GetName()))
 		}
+	case *fleet.ForgetCollectorRequest:
+		t.words("hosts", "--forget-collector", r.GetName())
 	case *fleet.AlertsRequest:
 		t.word("alerts")
 	case *fleet.TestAlertRequest:
@@ -310,6 +312,8 @@ func (x *watched) counts(m any) {
 		a.Results++
 	case *fleet.ChangeHostsResponse:
 		a.Results += uint64(len(r.GetForgotten()))
+	case *fleet.ForgetCollectorResponse:
+		a.Results += uint64(len(r.GetLosses()))
 	case *fleet.AlertsResponse:
 		a.Results += uint64(len(r.GetAlerts()))
 	case *fleet.TestAlertResponse:

@@ -104,7 +104,7 @@ func (t *text) conditions(q *query.Query) {
 	for _, flag := range []struct {
 		given bool
 		word  string
-	}{{q.Mismatch, "--mismatch"}, {q.Unparsable, "--debug"}, {q.Reverse, "--reverse"}} {
+	}{{q.Mismatch, "--mismatch"}, {q.Unparsable, "--debug"}, {q.Reverse, "--reverse"}, {q.Own, "--own"}} {
 		if flag.given {
 			t.word(flag.word)
 		}

@@ -15,15 +15,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/pkg/command"
-	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // exitLacking is the exit code of an answer that lacks what some collector has, or may have.
-const exitLacking = 3
+const exitLacking = api.ExitLacking
 
 // none for --also leaves out the collectors of client.conf.
 const noneAlso = "none"
@@ -164,17 +164,17 @@ func isStore(dir string) bool {
 // lacking says on errs what an answer lacks, and in an object on out if it is to be JSON. It returns the exit code: code
 // where the answer is whole or has failed in another way.
 func lacking(src source, name string, code int, asJSON bool, out, errs io.Writer) int {
-	all, ok := src.(*several.Source)
+	part, ok := src.(interface{ Missing() []api.Lack })
 	if !ok {
 		return code
 	}
-	missing := all.Missing()
+	missing := part.Missing()
 	if len(missing) == 0 {
 		return code
 	}
-	if !all.SaidAtOnce() {
+	if all, ok := src.(interface{ SaidAtOnce() bool }); !ok || !all.SaidAtOnce() {
 		for _, f := range missing {
-			fmt.Fprintln(errs, lackingLine(name, f))
+			fmt.Fprintln(errs, f.Line(name))
 		}
 	}
 	if asJSON {
@@ -188,23 +188,8 @@ func lacking(src source, name string, code int, asJSON bool, out, errs io.Writer
 	return exitLacking
 }
 
-// lackingLine says what an answer lacks of one collector.
-func lackingLine(name string, f several.Failure) string {
-	what := "all that it has"
-	at := time.UnixMilli(f.LastMs).Format("01/02/2006 15:04:05.000")
-	switch {
-	case f.Part && f.LastMs != 0 && f.Reversed:
-		what = "what it has from before " + at
-	case f.Part && f.LastMs != 0:
-		what = "what it has from " + at + " on"
-	case f.Part:
-		what = "some of what it has"
-	}
-	return terminal.Clean(fmt.Sprintf("%s: the answer is not complete: it lacks %s of the collector %s: %s", name, what, f.Collector, f.Why()))
-}
-
 // lackingJSON is the same for programs.
-func lackingJSON(name string, missing []several.Failure) string {
+func lackingJSON(name string, missing []api.Lack) string {
 	type lacks struct {
 		Collector string `json:"collector"`
 		Error     string `json:"error"`
@@ -215,8 +200,8 @@ func lackingJSON(name string, missing []several.Failure) string {
 	}
 	list := make([]lacks, len(missing))
 	for i, f := range missing {
-		l := lacks{Collector: f.Collector, Error: f.Why(), Lacks: "all", Message: lackingLine(name, f)}
-		if f.Part {
+		l := lacks{Collector: f.Collector, Error: f.Why(), Lacks: "all", Message: f.Line(name)}
+		if f.Part || f.Tail {
 			l.Lacks = "part"
 		}
 		if at := utc(f.LastMs); f.Part && f.LastMs != 0 && f.Reversed {

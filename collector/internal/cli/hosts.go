@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -40,6 +41,10 @@ that they are kept under; both stand there where some host has it. NAMES choose 
 With --silent AGE only hosts are listed that nothing came from for longer, connected or not, and the exit code
 is 0 for none, 1 for some, 2 for wrong words or an unknown name, and 3 when no collector could be asked.
 
+Of several collectors that keep their events in one cluster, COLLECTOR says which have received from a host, the latest
+first; one that is silent, stopped or lost is said on standard error, and stands so behind its name. --forget-collector NAME
+says that one is gone for good: how many records of which hosts are lost with it, which coverage says from then on.
+
 With --also, COLLECTOR says which collectors have a host's records, that which heard of it last first, and numbers are
 added up. The exit code is 3 when one of them does not answer.
 
@@ -51,20 +56,22 @@ that came from an address without a name: search -n HOST finds them from then on
 // hostFlags are what hosts is told.
 type hostFlags struct {
 	where
-	format  string
-	silent  time.Duration // --silent; 0: not given
-	change  hostChange
-	list    hostList
-	names   []string
-	lacking int // exit code where one of several collectors did not answer
-	program *program
+	format string
+	silent time.Duration // --silent; 0: not given
+	change hostChange
+	list   hostList
+	names  []string
+	// collector is the one of a cluster that is gone for good, with --forget-collector.
+	collector string
+	lacking   int // exit code where one of several collectors did not answer
+	program   *program
 }
 
 func (p *program) hostsCommand() *cobra.Command {
 	f := &hostFlags{program: p, list: hostList{now: time.Now(), silentAfter: silentAfter}}
 	cmd := &cobra.Command{
 		Use: "hosts [NAMES] [--silent AGE] [--wide] [--format table|json|csv] [--csv-safe] [--silent-after AGE] [--store DIR | --api SOCKET] [--also HOST:PORT,…] " +
-			"[--forget NAME|PATTERN|ADDRESS…] [--reattribute ADDRESS=HOST]",
+			"[--forget NAME|PATTERN|ADDRESS…] [--reattribute ADDRESS=HOST] [--forget-collector NAME]",
 		Short: "List the hosts that records came from",
 		Long:  hostsHelp,
 		Args:  cobra.ArbitraryArgs,
@@ -92,6 +99,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	flags.Var(age{&f.silent}, "silent", "list only hosts not heard of for longer, with an exit code for cron")
 	flags.Var(age{&f.list.silentAfter}, "silent-after", "a host not heard of for longer stands out; 0 for none")
 	flags.StringArrayVar(&f.change.forget, "forget", nil, "take hosts off the list, by name, pattern or address; their records stay")
+	flags.StringVar(&f.collector, "forget-collector", "", "a collector of the same cluster is gone for good, its journal, too: say what is lost with it")
 	flags.StringArrayVar(&f.change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
 	if err := cmd.RegisterFlagCompletionFunc("forget", completeHosts); err != nil {
 		panic(err) // there is the flag: a mistake of this function
@@ -152,6 +160,16 @@ func (f *hostFlags) run(cmd *cobra.Command) error {
 		}
 		return err
 	}
+	if f.collector != "" {
+		err := f.program.forgetCollector(cmd.Context(), f.where, f.collector)
+		switch {
+		case errors.Is(err, api.ErrNoCollector):
+			f.program.code = exitHostsUsage
+		case err != nil:
+			f.program.code = exitNoCollector
+		}
+		return err
+	}
 	onlySilent := cmd.Flags().Changed("silent")
 	write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[f.format]
 	switch {
@@ -191,16 +209,20 @@ func (f *hostFlags) read(ctx context.Context) (err error) {
 		f.program.code = exitNoCollector
 		return errors.New("--silent: no collector runs on this store, so every host is silent; start it, or list what the store knows without --silent")
 	}
-	if all, ok := src.(*several.Source); ok {
-		f.list.whose, err = all.HostsOfEach(ctx)
+	switch src := src.(type) {
+	case *several.Source:
+		f.list.whose, err = src.HostsOfEach(ctx)
 		f.list.known = several.Hosts(f.list.whose)
-	} else {
+	case *api.Client:
+		f.list.known, f.list.cluster, err = src.HostsOfCluster(ctx)
+	default:
 		f.list.known, err = src.Hosts(ctx)
 	}
 	if err != nil {
 		f.program.code = exitNoCollector
 		return err
 	}
+	f.list.sayCluster(f.program.stdio.Err)
 	f.lacking = lacking(src, "hosts", 0, false, nil, f.program.stdio.Err)
 	return nil
 }

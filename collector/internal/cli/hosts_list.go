@@ -24,6 +24,7 @@ type hostList struct {
 	csvSafe     bool
 	known       []*fleet.Host
 	whose       map[string][]several.Has // of several collectors, by host; nil for one
+	cluster     []*fleet.Collector       // that keep events where the one that is asked does; none: it keeps them itself
 	rows        []hostRow
 	hosts       []*fleet.Host // of rows
 	chosen      int           // hosts that the names choose, without the collector's own
@@ -72,7 +73,10 @@ func (l *hostList) choose(names []string) error {
 func (l *hostList) add(h *fleet.Host) {
 	r := rowOf(h)
 	for _, has := range l.whose[r.Host] {
-		r.Collectors = append(r.Collectors, collectorRow{has.Collector, has.Host.GetConnected(), has.Host.GetRecords(), utc(has.Host.GetLastSeenMs())})
+		r.Collectors = append(r.Collectors, collectorRow{Collector: has.Collector, Connected: has.Host.GetConnected(), Records: has.Host.GetRecords(), LastSeen: utc(has.Host.GetLastSeenMs())})
+	}
+	if l.whose == nil {
+		r.Collectors = l.inCluster(h)
 	}
 	quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
 	if h.GetLastSeenMs() == 0 && h.GetRecords() > 0 { // of an import alone

@@ -56,12 +56,20 @@ type collectorRow struct {
 	Connected bool   `json:"connected"`
 	Records   uint64 `json:"records"`
 	LastSeen  string `json:"last_seen,omitempty"`
+	// Unstored is how many of the records were in no stored batch at its last word, and State how it is, where that is not running: of collectors that
+	// keep events in one cluster.
+	Unstored uint64 `json:"unstored,omitempty"`
+	State    string `json:"state,omitempty"`
 }
 
 // collectors are their names.
 func (r *hostRow) collectors() (names []string) {
 	for _, c := range r.Collectors {
-		names = append(names, c.Collector)
+		name := c.Collector
+		if c.State != "" {
+			name += "(" + c.State + ")"
+		}
+		names = append(names, name)
 	}
 	return names
 }
@@ -128,7 +136,7 @@ func (l *hostList) csv(out io.Writer) error {
 		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
 		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also", "lost", "verified", "mismatched", "holds",
 	}
-	if l.whose != nil {
+	if l.optional().collector {
 		head = append(head, "collectors")
 	}
 	if err := w.Write(head); err != nil {
@@ -149,7 +157,7 @@ func (l *hostList) csv(out io.Writer) error {
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
 			strings.Join(r.Addresses, " "), l.cell(r.Also), strconv.FormatUint(r.Lost, 10), r.Verified, strconv.FormatUint(r.Mismatched, 10), l.cell(strings.Join(r.Holds, " ")),
 		}
-		if l.whose != nil {
+		if l.optional().collector {
 			row = append(row, l.cell(strings.Join(r.collectors(), " ")))
 		}
 		if err := w.Write(row); err != nil {

@@ -49,7 +49,7 @@ func (l *hostList) optional() columns {
 		tls:       !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetVerifiedMs() != 0 }),
 		mismatch:  !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetMismatched() != 0 }),
 		held:      slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return len(h.GetHolds()) > 0 }),
-		collector: l.whose != nil,
+		collector: l.whose != nil || len(l.cluster) > 0,
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/render"
-	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/output"
@@ -96,8 +96,8 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, a *lookedIn, 
 	}
 	asJSON := o.Format == output.FormatJSON && !o.Count
 	return p.ask(ctx, a, "search", o.Failed(), asJSON, screen, func(src source) int {
-		if all, ok := src.(*several.Source); ok && o.Follow {
-			all.SayAtOnce(func(f several.Failure) { fmt.Fprintln(screen.Err, lackingLine("search", f)) })
+		if all, ok := src.(interface{ SayAtOnce(func(api.Lack)) }); ok && o.Follow {
+			all.SayAtOnce(func(f api.Lack) { fmt.Fprintln(screen.Err, f.Line("search")) })
 		}
 		return render.Search(ctx, o, src, screen.Out, screen.Err)
 	})

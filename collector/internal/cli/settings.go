@@ -76,6 +76,11 @@ func (o *options) table() settings.Table {
 					"Each server needs the macros shard and replica."},
 			{Key: conf.Path("store_folder", &c.StoreFolder), Arg: "FOLDER", Example: server.DefaultStore,
 				Doc: "Folder of what a collector keeps itself where store names a cluster: journal, hosts, ledger and log; " + server.DefaultStore + " when it is not said."},
+			{Key: conf.Word("cluster_name", &c.ClusterName), Arg: "NAME", Unset: "the name of the machine",
+				Doc: "What this collector is called among those that keep their events in the same cluster, where store names one: in hosts, and in what answers lack."},
+			{Key: conf.Word("cluster_address", &c.ClusterAddress), Arg: "HOST:PORT", Unset: "the first of grpc",
+				Doc: "Where these reach the gRPC port of this collector, whose certificate has HOST.\n" +
+					"They ask it for what it has received and not stored yet, by certificates of the role read: without that their answers say what they lack."},
 			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
 				Doc: "Address and port to receive on in clear text, several with commas; empty for no clear text."},
 			{Key: conf.List("grpc", &c.GRPC), Arg: "ADDR:PORT[,ADDR:PORT]", Example: ":6060",

@@ -89,11 +89,15 @@ func (h *Head) cut(all bool) error {
 		ID: h.active.id, At: h.opts.Now(), Day: h.day, Events: h.active.table, LSN: h.lsn,
 		Open: slices.Clone(h.open), // during replay: those not met again yet
 	}
+	open := map[*host]uint64{}
 	for st := range h.openStreams {
+		before := len(b.Open)
 		b.Open = st.asm.OpenTags(b.Open)
+		open[st.host] += uint64(len(b.Open) - before)
 	}
 	sortOpen(b)
 	h.mu.Lock()
+	h.active.reaches = h.reaches(open)
 	for _, x := range h.dirty {
 		x.dirty = false
 		b.Hosts = append(b.Hosts, x.info())
@@ -107,6 +111,9 @@ func (h *Head) cut(all bool) error {
 	h.mu.Unlock()
 	for _, kv := range h.j.Senders() {
 		b.Senders = append(b.Senders, store.KV{Key: kv.Key, Value: kv.Value})
+	}
+	if h.opts.OnSenders != nil {
+		h.opts.OnSenders(b.ID, b.Senders)
 	}
 	h.firstAt = time.Time{}
 	select {
@@ -189,7 +196,12 @@ func (h *Head) storeTable(b *store.Batch) error {
 		return fmt.Errorf("store %d events: %w", eventsOf(b), err)
 	}
 	h.mu.Lock()
-	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool { return g.id <= b.ID })
+	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool {
+		if g.id <= b.ID && h.opts.OnSenders != nil { // else nobody asks for Standings
+			h.reached = append(h.reached, reached{g.id, g.reaches})
+		}
+		return g.id <= b.ID
+	})
 	h.stats.StoredID, h.stats.StoredLSN = b.ID, b.LSN
 	h.importStored(b.ID)
 	h.mu.Unlock()

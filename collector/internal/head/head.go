@@ -27,9 +27,10 @@ var (
 
 // generation is a table with the ID it will be stored under.
 type generation struct {
-	id     uint64
-	table  *store.Table
-	ledger []store.HostLedger // of one that waits
+	reaches []reach // of hosts, once it is stored
+	id      uint64
+	table   *store.Table
+	ledger  []store.HostLedger // of one that waits
 }
 
 // Head is safe for use by several goroutines. run, the goroutine that assembles, is the
@@ -86,6 +87,9 @@ type Head struct {
 	changed        bool
 	swept          time.Time // when the hosts got what the door keeps
 	forgotten      []string
+	reached        []reached        // in stored batches that do not count yet; see Standings
+	loadedID       uint64           // the last batch that was stored at the start
+	wereOpen       map[*host]uint64 // the records of hosts that were in open events when the last table was cut
 	newcomers      newcomers
 
 	turned  atomic.Uint64 // by run and flush: see Turns
@@ -201,6 +205,7 @@ func (h *Head) load() (*store.State, error) {
 	h.processed = state.LSN
 	h.active = generation{id: state.ID + 1, table: store.NewTable()}
 	h.stats.StoredID, h.stats.StoredLSN = state.ID, state.LSN
+	h.loadedID = state.ID
 	for i := range state.Hosts {
 		h.addKnown(state.Hosts[i])
 	}

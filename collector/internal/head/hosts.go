@@ -17,7 +17,8 @@ const maxName = store.MaxName
 // host is one machine by its name: the streams of those who send under it, and
 // what is known of it.
 type host struct {
-	store.Host // guarded by Head.mu; Addrs is replaced, never changed
+	store.Host        // guarded by Head.mu; Addrs is replaced, never changed
+	stored     uint64 // of Records, those in stored batches
 	first      *stream
 	more       map[streamKey]*stream // those with open events, beside first
 	raw        []byte                // Name
@@ -40,7 +41,7 @@ func (x *host) info() store.Host { return x.Host }
 
 // newHost adds a host; h.mu is held or nobody else knows h yet.
 func (h *Head) newHost(info store.Host) *host {
-	x := &host{Host: info, raw: []byte(info.Name)}
+	x := &host{Host: info, stored: info.Records, raw: []byte(info.Name)}
 	x.own = h.isOwn(nil, x.raw)
 	if info.Name == "" {
 		h.mixed = x

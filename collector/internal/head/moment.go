@@ -24,11 +24,16 @@ type momentTable struct {
 // withOpen says whether events that are not complete are part of an answer. They have no batch
 // yet, and an event that was given must not come again with more records: so they are not where somebody
 // goes by batches, from page to page (query.Cursor), from one checkpoint to the next, or for evidence.
-func withOpen(q *query.Query) bool { return !q.Batches && q.After == nil && q.AfterBatch == 0 }
+func withOpen(q *query.Query) bool {
+	return !q.Batches && q.After == nil && (q.AfterBatch == 0 || q.Own)
+}
 
 // present takes the moment, with copies of the open events that q may match, if they are asked
 // for. h.mu is held.
 func (h *Head) present(q *query.Query, open bool) (now moment) {
+	if q.Theirs {
+		return now
+	}
 	for _, g := range h.waiting {
 		now.tables = append(now.tables, momentTable{g.id, g.table.View()})
 	}

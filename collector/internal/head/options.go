@@ -35,6 +35,8 @@ type Options struct {
 	// TableBytes is the memory at which a table is handed to the store; 32 MiB
 	// when 0, which is about 25 MB of records. Two tables may exist at a time.
 	TableBytes int64
+	// OnSenders, if not nil, hears what the journal has learned of senders, with each batch that is cut, by its number.
+	OnSenders func(batch uint64, changed []store.KV)
 	// MaxAge is how long an event stays in memory at most; 5 minutes when 0. It is
 	// safe in the journal and searched all the same: this bounds the replay.
 	MaxAge time.Duration

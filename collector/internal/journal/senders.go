@@ -88,6 +88,7 @@ type senders struct {
 	dirty     []*sender // with something that the store is to be told
 	gone      []KV      // deletions of forgotten senders
 	offsets   *offsets  // of those with streams of offsets, who have nothing else here
+	adopted   map[adoptedStream]*stream
 }
 
 func newSenders(maxSenders int) *senders {

@@ -64,7 +64,9 @@ const (
 	Disconnected Cause = 30
 
 	ClassRetention Cause = 31 // events of a key, which are kept for a time of their own, were dropped
-	lastCause            = ClassRetention
+	// CollectorLost is of no account: several.WithLoss says so of a collector that is gone with what it had not stored.
+	CollectorLost Cause = 32
+	lastCause           = CollectorLost
 )
 
 // causes has each cause's name, the hop of a record's way at which it is, and what it makes of
@@ -106,6 +108,7 @@ var causes = [lastCause + 1]struct {
 	CutShort:       {"cut-short", "collector", Complete, true},
 	Disconnected:   {"disconnected", "transport", Complete, true},
 	ClassRetention: {"retention-key", "collector", Lost, false},
+	CollectorLost:  {"collector-lost", "collector", Lost, false},
 }
 
 // String is the cause's name.

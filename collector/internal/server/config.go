@@ -33,7 +33,10 @@ type Config struct {
 	// Store is the folder of the store, made when it is not there; or a cluster that keeps the events (engine.IsCluster), and
 	// StoreFolder the folder of all else, DefaultStore where it is "".
 	Store, StoreFolder string
-	Listen             []string // host:port, each, in clear text; none for no clear text
+	// ClusterName is how this collector is called among those that keep events in one cluster, Node where it is ""; ClusterAddress is HOST:PORT
+	// where these reach its gRPC port, "" the first of GRPC, on the host Node where that is all addresses.
+	ClusterName, ClusterAddress string
+	Listen                      []string // host:port, each, in clear text; none for no clear text
 	// ListenTLS is likewise, for the audisp-remote protocol over TLS with certificates.
 	ListenTLS []string
 	// PSK, where it is not nil, has Listen take TLS with pre-shared keys in place of clear

@@ -33,6 +33,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/rates"
 	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
+	"github.com/auditfleet/auditfleet/collector/internal/roster"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/sink"
@@ -82,6 +83,8 @@ type Server struct {
 	own        *selfaudit.Records
 	seal       *seal.Log
 	compaction *compaction
+	senders    *roster.Senders
+	roster     *roster.Roster // nil: no other collector keeps events where this one does
 	action     *action.Runner
 	space      *space.Watcher
 	retention  *retention.Keeper
@@ -197,6 +200,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.registerMetrics()
+	s.openRoster()
 	if err := s.openAPI(); err != nil {
 		return nil, err
 	}
@@ -286,6 +290,9 @@ func (s *Server) startWork() {
 	s.work.Go(func() { s.outgrown.Run(ctx) })
 	s.work.Go(func() { s.alerts.Run(ctx) })
 	s.work.Go(func() { s.rates.Run(ctx, s.head.Hosts) })
+	if s.roster != nil {
+		s.work.Go(func() { s.roster.Run(ctx) })
+	}
 }
 
 func addrs(list []net.Addr) string {
@@ -366,6 +373,10 @@ func (s *Server) release() error {
 	if s.head != nil {
 		keep("store the last events", s.head.Close())
 	}
+	if s.roster != nil {
+		s.enter(true)
+		keep("end the connections to other collectors", s.roster.Close())
+	}
 	if s.seal != nil {
 		keep("sign the log of the store", s.lastCheckpoint())
 	}
@@ -402,8 +413,11 @@ func (s *Server) openAPI() error {
 	}
 	socket := api.Allowed{GID: s.apiGID}
 	s.grpc = grpc.NewServer(api.ServerOptions(socket, s.watch.Authorizer(socket))...)
-	service := &api.Service{Source: &live{s.head, s}, State: s.status, Sealer: s.sealer(), Change: s.head.ChangeHosts, Holder: &live{s.head, s}, SearchText: render.Text, ReportText: render.Summary,
+	service := &api.Service{Source: s.source(), State: s.status, Sealer: s.sealer(), Change: s.head.ChangeHosts, Holder: &live{s.head, s}, SearchText: render.Text, ReportText: render.Summary,
 		ListAlerts: s.listAlerts, SendTest: s.testAlert}
+	if s.roster != nil {
+		service.Cluster = s.roster
+	}
 	service.Importer = s.openImports()
 	service.MakeEvidence = (&live{s.head, s}).MakeEvidence
 	s.watch.Register(s.grpc, service)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/roster"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/collector/internal/trusted"
@@ -75,7 +76,13 @@ func keepJournal(to store.Place, k seglog.Known, found []seglog.Damage) error {
 func (s *Server) openHead(trust *trusted.Senders) error {
 	var mu sync.Mutex // guards replaying: s.head is set afterwards, which roomForReplay may look at
 	replaying := true
+	var onSenders func(uint64, []store.KV)
+	if listed, err := store.Able[store.Listed](s.store, "list collectors"); err == nil && listed.Roster() != nil {
+		s.senders = &roster.Senders{}
+		onSenders = s.senders.Add
+	}
 	h, err := head.Open(head.Options{
+		OnSenders: onSenders,
 		OnStore: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()

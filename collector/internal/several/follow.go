@@ -91,6 +91,9 @@ func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
 	q.Limit = 0
 	start := q.StartMs
 	src, again := f.m.src, false
+	if src == nil {
+		f.tellFailed(ctx)
+	}
 	for ctx.Err() == nil {
 		if src != nil {
 			err := f.follow(ctx, s, src, &q)
@@ -104,6 +107,7 @@ func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
 				err = errEnded
 			}
 			s.fail(f.m, Failure{Err: err, Part: true, LastMs: f.newest})
+			f.tellFailed(ctx)
 			if errors.Is(err, query.ErrNotLive) || f.m.open == nil {
 				return
 			}
@@ -123,6 +127,9 @@ func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
 		_ = src.Close() // nothing of it is wanted any more
 	}
 }
+
+// tellFailed has whoever gets the events look for what they lack.
+func (f *follower) tellFailed(ctx context.Context) { _ = f.tell(ctx, ctx, news{of: f}) } // it fails at ctx's end only
 
 // errEnded is returned for a collector that ends its answer to who follows.
 var errEnded = errors.New("it has ended the answer")

@@ -232,15 +232,22 @@ func (g *merge) take(ctx context.Context, k query.Key) (lists [][]store.Found, e
 	return lists, nil
 }
 
-// together is joined, in the order of the answer.
+// together is store.Joined, in the order of the answer.
 func (g *merge) together(lists [][]store.Found) []store.Found {
+	join := store.Joined
+	if g.s.apart {
+		if k := lists[0][0].Key; k.Ms == 0 && k.Serial == 0 {
+			return slices.Concat(lists...) // nothing tells lines that are no records from others that are the same
+		}
+		join = store.JoinedBySender
+	}
 	if !g.q.Reverse {
-		return joined(lists)
+		return join(lists)
 	}
 	for _, list := range lists {
 		slices.Reverse(list)
 	}
-	out := slices.Clone(joined(lists))
+	out := slices.Clone(join(lists))
 	slices.Reverse(out)
 	return out
 }

@@ -48,3 +48,11 @@ func (s *Source) Scan(ctx context.Context, q *query.Query, fn func(*event.Event)
 		return nil
 	})
 }
+
+func parsed(f *store.Found) *event.Event {
+	host := f.Host
+	if host == "" {
+		host = f.Node
+	}
+	return store.ParseText(f.Text, f.Counted, []byte(host), f.Origin)
+}

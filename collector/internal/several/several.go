@@ -14,7 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,18 +46,7 @@ type Member struct {
 }
 
 // Failure is what the answers lack of a collector.
-type Failure struct {
-	Collector string
-	Err       error
-	// Part: the answers have some of its events, those up to LastMs (of a reversed search: from then on) where that
-	// is not 0.
-	Part     bool
-	Reversed bool
-	LastMs   int64 // since 1970
-}
-
-// Why is the error in one line.
-func (f *Failure) Why() string { return strings.ReplaceAll(fmt.Sprintf("%.500v", f.Err), "\n", "; ") }
+type Failure = api.Lack
 
 // Source is the collectors as one api.Source. A collector that has failed is not asked again. Any number of
 // goroutines may use it.
@@ -66,6 +55,7 @@ type Source struct {
 	members []*member
 	same    []string
 	told    func(Failure)
+	apart   bool
 
 	mu     sync.Mutex // guards failed, and gone of the members
 	failed []Failure
@@ -123,6 +113,10 @@ func Open(ctx context.Context, members []Member, wait time.Duration) (*Source, e
 	return s, nil
 }
 
+// Apart says that no two of the collectors have the same events, but for what a host has sent to two of them because it moved. It is called before the first
+// question.
+func (s *Source) Apart() { s.apart = true }
+
 // who is what tells collectors apart. That the store's ID is the same does not suffice: a backup has it, too, and a collector that
 // runs on one has days that the other has dropped, and what it received since.
 type who struct {
@@ -178,11 +172,23 @@ func (s *Source) SayAtOnce(say func(Failure)) {
 func (s *Source) SaidAtOnce() bool { return s.told != nil }
 
 // Missing returns what the answers that were given so far lack, in the order in which it was found out; nothing where
-// they are whole.
+// they are whole. It has what collectors say that their own answers lack.
 func (s *Source) Missing() []Failure {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]Failure(nil), s.failed...)
+	list := append([]Failure(nil), s.failed...)
+	s.mu.Unlock()
+	for _, m := range s.members {
+		lacking, ok := m.src.(interface{ Missing() []Failure })
+		if !ok {
+			continue
+		}
+		for _, f := range lacking.Missing() {
+			if !slices.ContainsFunc(list, func(o Failure) bool { return o.Collector == f.Collector }) {
+				list = append(list, f)
+			}
+		}
+	}
+	return list
 }
 
 // fail notes that a collector failed, which is not asked any more.

@@ -40,6 +40,18 @@ func OriginOf(ev *event.Event) Origin {
 	return o
 }
 
+// SentBy tells who sent an event from others: by the name that was proved, else by the address; "" where that is not known.
+func (o *Origin) SentBy() string {
+	switch from := o.From; {
+	case from == nil:
+		return ""
+	case from.Host != "":
+		return "name " + from.Host
+	default:
+		return from.Addr.String()
+	}
+}
+
 // set puts the origin into an event that was just parsed from its text: the sender, and
 // for each record when it was received. It is the reverse of OriginOf. Where Later ends
 // early, the records behind it keep no receipt.

@@ -72,6 +72,9 @@ func (s *outboxSnapshot) waiting(q *query.Query) *query.Query {
 
 // Scan gives the events of both, in order.
 func (s *outboxSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
+	if q.Theirs {
+		return s.Snapshot.Scan(ctx, q, fn)
+	}
 	return interleave(q.Reverse, func(ev *event.Event) (query.Key, uint64) { return query.KeyOf(ev), ev.Batch }, fn,
 		func(fn func(*event.Event) error) error { return s.Snapshot.Scan(ctx, q, fn) },
 		func(fn func(*event.Event) error) error { return s.waits.Scan(ctx, s.waiting(q), fn) })
@@ -79,6 +82,9 @@ func (s *outboxSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*even
 
 // ScanText implements store.TextScanner.
 func (s *outboxSnapshot) ScanText(ctx context.Context, q *query.Query, fn func(*store.Found) error) error {
+	if q.Theirs {
+		return store.ScanText(ctx, s.Snapshot, q, fn)
+	}
 	return interleave(q.Reverse, func(f *store.Found) (query.Key, uint64) { return f.Key, f.Batch }, fn,
 		func(fn func(*store.Found) error) error { return store.ScanText(ctx, s.Snapshot, q, fn) },
 		func(fn func(*store.Found) error) error { return store.ScanText(ctx, s.waits, s.waiting(q), fn) })
@@ -87,8 +93,8 @@ func (s *outboxSnapshot) ScanText(ctx context.Context, q *query.Query, fn func(*
 // Tally adds up what both count.
 func (s *outboxSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum, err := s.Snapshot.Tally(ctx, q, fields, rest)
-	if err != nil {
-		return nil, err
+	if err != nil || q.Theirs {
+		return sum, err
 	}
 	more, err := s.waits.Tally(ctx, s.waiting(q), fields, rest)
 	if err != nil {

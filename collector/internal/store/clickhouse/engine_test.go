@@ -79,7 +79,7 @@ func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
 	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
-		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "holds of another": heldElsewhere, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables, "made anew": madeAnew, "an older copy": olderCopy, "dropped meanwhile": droppedMeanwhile,
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "a folder of before": copied, "holds of another": heldElsewhere, "the list of collectors": listed, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables, "made anew": madeAnew, "an older copy": olderCopy, "dropped meanwhile": droppedMeanwhile,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, c) })
 	}
@@ -235,6 +235,12 @@ func heldElsewhere(t *testing.T, c *cluster.Cluster) {
 		t.Errorf("another collector has holds: %v, want ErrInUse", err)
 	}
 	must(t, y.KeepHolds(t.Context(), 10, 0))
+	must(t, y.KeepHolds(t.Context(), 11, 1))
+	must(t, y.Enter(t.Context(), &store.Member{Name: "y", At: 1000}, nil))
+	if err := x.Drop(t.Context(), part, ""); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("it has one again: %v, want ErrInUse", err)
+	}
+	must(t, x.Lose(t.Context(), "y", 2000)) // with its holds
 	must(t, x.Drop(t.Context(), part, ""))
 	if n := len(texts(t, x, &query.Query{Unparsable: true})); n != 10 {
 		t.Errorf("%d events are left, want 10", n)

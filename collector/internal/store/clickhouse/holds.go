@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -24,7 +25,7 @@ func (e *Engine) KeepHolds(ctx context.Context, change uint64, holds int) error 
 	return err
 }
 
-// heldElsewhere returns the stores of other collectors that have holds.
+// heldElsewhere returns the stores of other collectors that have holds, and are not gone for good.
 func (e *Engine) heldElsewhere(ctx context.Context) (stores []string, err error) {
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
@@ -42,5 +43,11 @@ func (e *Engine) heldElsewhere(ctx context.Context) (stores []string, err error)
 	if err != nil {
 		return nil, fmt.Errorf("read which collectors have holds: %w", err)
 	}
-	return stores, nil
+	if len(stores) == 0 {
+		return nil, nil
+	}
+	members, err := e.Members(ctx)
+	return slices.DeleteFunc(stores, func(id string) bool {
+		return slices.ContainsFunc(members, func(m store.Member) bool { return m.Store == id && m.Lost != 0 })
+	}), err
 }

@@ -8,8 +8,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Version is that of the tables. No release has made any of version 1.
-const Version = 2
+// Version is that of the tables. No release has made any of versions 1 and 2.
+const Version = 3
+
+// tables are the names of all tables.
+var tables = []string{"events", "batches", "meta", "collectors", "hosts", "accounts", "senders"}
 
 // schema returns the statements that make the tables of a database on one server; made tables stay as they are. FORMAT.md says what
 // their columns are. Each shard has the events that belong to it, and its own word of which batches there are. {shard} and {replica}
@@ -36,6 +39,14 @@ func schema(db string) []string {
 			replicated("ReplicatedReplacingMergeTree", "batches") + ") PARTITION BY (day, part) ORDER BY (store, batch, day, part)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".meta (name String, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "meta") + ") ORDER BY (name, value)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".collectors (store String, at UInt64, data String) " +
+			replicated("ReplicatedReplacingMergeTree", "collectors") + ", at) ORDER BY store",
+		"CREATE TABLE IF NOT EXISTS " + db + ".hosts (store String, host String, at UInt64, batch UInt64, received UInt64, stored UInt64, since UInt64, data String) " +
+			replicated("ReplicatedReplacingMergeTree", "hosts") + ", at) ORDER BY (store, host)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".accounts (store String, host String, at UInt64, data String) " +
+			replicated("ReplicatedReplacingMergeTree", "accounts") + ", at) ORDER BY (store, host)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".senders (day Int32, key String, store String, at UInt64, value String) " +
+			replicated("ReplicatedReplacingMergeTree", "senders") + ", at) PARTITION BY day ORDER BY (key, store)",
 	}
 }
 

@@ -293,7 +293,7 @@ func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
 		last    uint64 // the last that there is
 	}
 	rows, err := n.conn.Query(ctx, "SELECT zookeeper_path, inserts_in_queue = 0 AND absolute_delay = 0 AND is_session_expired = 0 AND is_readonly = 0 AND parts_to_check = 0, log_pointer, log_max_index "+
-		"FROM system.replicas WHERE database = "+quote(c.address.Database)+" AND table IN ('events', 'batches', 'meta')")
+		"FROM system.replicas WHERE database = "+quote(c.address.Database)+" AND table IN ("+quoteAll(tables)+")")
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	if len(list) != 3 {
+	if len(list) != len(tables) {
 		return errBehind
 	}
 	for _, t := range list {

@@ -56,16 +56,16 @@ func (s *snapshot) Close() error {
 
 // Scan gives matching events as events.
 func (s *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
-	return s.scan(ctx, q, func(_ *found, ev *event.Event) error { return fn(store.CloneEvent(ev)) })
+	return s.scan(ctx, q, func(_ *store.Found, ev *event.Event) error { return fn(store.CloneEvent(ev)) })
 }
 
 // ScanText gives matching events as text. Each was parsed, to be matched.
 func (s *snapshot) ScanText(ctx context.Context, q *query.Query, fn func(*store.Found) error) error {
-	return s.scan(ctx, q, func(f *found, _ *event.Event) error { return fn(&f.Found) })
+	return s.scan(ctx, q, func(f *store.Found, _ *event.Event) error { return fn(f) })
 }
 
 // scan merges the shards' rows, and gives those that match; ev is valid until give returns.
-func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found, ev *event.Event) error) error {
+func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *store.Found, ev *event.Event) error) error {
 	x, err := s.question(ctx, q)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (s *snapshot) scan(ctx context.Context, q *query.Query, give func(f *found,
 }
 
 // scan merges the rows of readers, and gives those that match.
-func scan(ctx context.Context, q *query.Query, list []*reader, give func(f *found, ev *event.Event) error) (err error) {
+func scan(ctx context.Context, q *query.Query, list []*reader, give func(f *store.Found, ev *event.Event) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	m := newMerge(ctx, list)
 	defer func() {
@@ -87,8 +87,21 @@ func scan(ctx context.Context, q *query.Query, list []*reader, give func(f *foun
 	match := query.NewMatcher(q)
 	var last found
 	var ev event.Event
+	moved := &moving{reverse: q.Reverse, give: func(f *store.Found) error {
+		store.ParseInto(&ev, f.Text, f.Counted, []byte(f.Host), f.Origin)
+		ev.Batch = f.Batch
+		if !match.Match(&ev) {
+			return nil
+		}
+		return give(f, &ev)
+	}}
 	for first := true; ; first = false {
 		f, err := m.next()
+		if err == nil && f == nil {
+			if err = moved.flush(); errors.Is(err, query.ErrStop) {
+				err = nil
+			}
+		}
 		if err != nil || f == nil {
 			return err
 		}
@@ -99,12 +112,7 @@ func scan(ctx context.Context, q *query.Query, list []*reader, give func(f *foun
 			continue // it was inserted again, and parts were not merged yet
 		}
 		last = *f
-		store.ParseInto(&ev, f.Text, f.Counted, []byte(f.Host), f.Origin)
-		ev.Batch = f.Batch
-		if !match.Match(&ev) {
-			continue
-		}
-		if err := give(f, &ev); errors.Is(err, query.ErrStop) {
+		if err := moved.add(f); errors.Is(err, query.ErrStop) {
 			return nil
 		} else if err != nil {
 			return err

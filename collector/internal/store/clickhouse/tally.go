@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -41,7 +42,7 @@ func (x *question) tally(ctx context.Context, q *query.Query, fields []query.Fie
 			return nil, err
 		}
 	}
-	err = scan(ctx, q, x.readers(false, left), func(_ *found, ev *event.Event) error {
+	err = scan(ctx, q, x.readers(false, left), func(_ *store.Found, ev *event.Event) error {
 		if c == nil && sum.AddEvent(ev) {
 			return sum.Err()
 		}
@@ -93,10 +94,16 @@ func (x *question) counting(ctx context.Context, q *query.Query, fields []query.
 		c.some = append(c.some, "transport != 0")
 		senders = true
 	}
+	moved, ok, err := x.moved(ctx, q)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if moved != "" {
+		divide(&apart, &c.some, moved)
+	}
 	if len(apart) > 0 {
 		c.apart = "(" + strings.Join(apart, " OR ") + ")"
 	}
-	var ok bool
 	if c.repeated, ok = x.account.repeated(q); !ok {
 		return nil, nil //nolint:nilnil // it cannot
 	}

@@ -133,12 +133,22 @@ func ofOne(col string, c *store.Condition) string {
 }
 
 // seen limits rows to what a snapshot has.
-func (s *snapshot) seen(others *account) []string {
-	bounds := []string{fmt.Sprintf("(store = %s AND batch <= %d)", quote(s.e.opts.Store), s.last)}
+func (s *snapshot) seen(q *query.Query, others *account) []string {
+	var bounds []string
+	if !q.Theirs {
+		bounds = append(bounds, fmt.Sprintf("(store = %s AND batch <= %d)", quote(s.e.opts.Store), s.last))
+	}
 	for id, r := range others.last {
-		if id != s.e.opts.Store {
-			bounds = append(bounds, fmt.Sprintf("(store = %s AND batch <= %d)", quote(id), r.batch))
+		last := r.batch
+		if q.Others != nil {
+			last = min(last, q.Others[id])
 		}
+		if id != s.e.opts.Store && !q.Own && last > 0 {
+			bounds = append(bounds, fmt.Sprintf("(store = %s AND batch <= %d)", quote(id), last))
+		}
+	}
+	if len(bounds) == 0 {
+		bounds = append(bounds, "0")
 	}
 	out := []string{"(" + strings.Join(bounds, " OR ") + ")"}
 	hidden := maps.Clone(s.hidden)

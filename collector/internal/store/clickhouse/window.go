@@ -170,6 +170,7 @@ type question struct {
 	c       *servers
 	names   []string // of the shards
 	of      map[string][]*node
+	seen    []string // what rows meet that the snapshot has
 	where   []string // what rows meet that may match
 	account *account
 }
@@ -183,12 +184,13 @@ func (s *snapshot) question(ctx context.Context, q *query.Query) (x question, er
 	if x.names, x.of, err = x.c.shards(ctx); err != nil {
 		return x, err
 	}
-	x.where = append(where(q), s.seen(x.account)...)
+	x.seen = s.seen(q, x.account)
+	x.where = append(where(q), x.seen...)
 	if days := x.account.days(q); days != "" {
 		x.where = append(x.where, days)
 	}
 	if q.AfterBatch > 0 {
-		if x.account.several {
+		if x.account.several && !q.Own {
 			return x, fmt.Errorf("%w: batches are one collector's, and several collectors store in this cluster: search by time", query.ErrQuery)
 		}
 		x.where = append(x.where, fmt.Sprintf("batch > %d", q.AfterBatch))

@@ -1,22 +1,21 @@
-package several
+package store
 
 import (
 	"bytes"
 	"slices"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// joined makes of what several collectors have of one host, time and serial what one store would have: lists
+// Joined makes of what several collectors have of one host, time and serial what one store would have: lists
 // has the events of each collector in stored order. An event that several have is there once. Events of which
 // one lacks records that another has are one with the records of both, unless each is whole by itself.
 //
 // A host sends in order, and what it sends again is what it sent last: so what two collectors have of one event
 // are the records up to some, and those from there on, or from some before.
-func joined(lists [][]store.Found) []store.Found {
+func Joined(lists [][]Found) []Found {
 	out := lists[0]
 	for _, list := range lists[1:] {
 		out = joinedTo(out, list)
@@ -24,54 +23,80 @@ func joined(lists [][]store.Found) []store.Found {
 	return out
 }
 
+// JoinedBySender is Joined of the events of each sender: who sends under a name that is another's adds nothing to that one's events.
+func JoinedBySender(lists [][]Found) (out []Found) {
+	for len(lists) > 0 {
+		from := lists[0][0].SentBy()
+		var same, others [][]Found
+		for _, list := range lists {
+			var mine, rest []Found
+			for _, f := range list {
+				if f.SentBy() == from {
+					mine = append(mine, f)
+				} else {
+					rest = append(rest, f)
+				}
+			}
+			if len(mine) > 0 {
+				same = append(same, mine)
+			}
+			if len(rest) > 0 {
+				others = append(others, rest)
+			}
+		}
+		out, lists = append(out, Joined(same)...), others
+	}
+	return out
+}
+
 // joinedTo adds the events of one more collector.
-func joinedTo(have, more []store.Found) []store.Found {
+func joinedTo(have, more []Found) []Found {
 	if len(have) == 1 && len(more) == 1 && have[0].Counted == more[0].Counted && bytes.Equal(have[0].Text, more[0].Text) {
 		return have
 	}
-	out := make([]*known, 0, len(have)+len(more))
+	out := make([]*joining, 0, len(have)+len(more))
 	for i := range have {
-		out = append(out, &known{found: have[i], ev: parsed(&have[i])})
+		out = append(out, &joining{found: have[i], ev: joiningEvent(&have[i])})
 	}
 	for i := range more {
-		ev := parsed(&more[i])
-		at := slices.IndexFunc(out, func(k *known) bool { return k.answers(ev) })
+		ev := joiningEvent(&more[i])
+		at := slices.IndexFunc(out, func(k *joining) bool { return k.answers(ev) })
 		if at < 0 && !single(ev) {
-			at = slices.IndexFunc(out, func(k *known) bool { return k.takes(ev) })
+			at = slices.IndexFunc(out, func(k *joining) bool { return k.takes(ev) })
 			if at >= 0 { // an event that was cut in one store is whole now
 				whole := out[at]
-				out = slices.DeleteFunc(out, func(k *known) bool { return k != whole && !single(k.ev) && within(k.ev, whole.ev) >= 0 })
+				out = slices.DeleteFunc(out, func(k *joining) bool { return k != whole && !single(k.ev) && within(k.ev, whole.ev) >= 0 })
 				continue
 			}
 		}
 		if at < 0 {
-			out = append(out, &known{found: more[i], ev: ev, claimed: true})
+			out = append(out, &joining{found: more[i], ev: ev, claimed: true})
 		}
 	}
-	list := make([]store.Found, len(out))
+	list := make([]Found, len(out))
 	for i, k := range out {
 		list[i] = k.found
 	}
 	return list
 }
 
-// known is an event that collectors before have, or that was put together.
-type known struct {
-	found   store.Found
+// joining is an event that collectors before have, or that was put together.
+type joining struct {
+	found   Found
 	ev      *event.Event
 	claimed bool // the present collector has the same
 }
 
-func parsed(f *store.Found) *event.Event {
+func joiningEvent(f *Found) *event.Event {
 	host := f.Host
 	if host == "" {
 		host = f.Node
 	}
-	return store.ParseText(f.Text, f.Counted, []byte(host), f.Origin)
+	return ParseText(f.Text, f.Counted, []byte(host), f.Origin)
 }
 
 // answers reports whether all of an event is known. One that is the same answers for one.
-func (k *known) answers(ev *event.Event) bool {
+func (k *joining) answers(ev *event.Event) bool {
 	if within(ev, k.ev) < 0 {
 		return false
 	}
@@ -84,7 +109,7 @@ func (k *known) answers(ev *event.Event) bool {
 }
 
 // takes joins an event to the known one, if both are parts of one.
-func (k *known) takes(ev *event.Event) bool {
+func (k *joining) takes(ev *event.Event) bool {
 	have, more := k.ev.Records, ev.Records
 	behind, before := overlap(have, more), overlap(more, have)
 	switch {
@@ -99,14 +124,14 @@ func (k *known) takes(ev *event.Event) bool {
 	default:
 		k.ev.Records = slices.Insert(slices.Clone(have), k.place(ev), more...)
 	}
-	key, batch := k.found.Key, k.found.Batch
-	k.found = store.FoundOf(k.ev)
-	k.found.Key, k.found.Batch = key, batch
+	was := k.found
+	k.found = FoundOf(k.ev)
+	k.found.Key, k.found.Batch, k.found.Host = was.Key, was.Batch, was.Host
 	return true
 }
 
 // place is where records go of which none is known.
-func (k *known) place(ev *event.Event) int {
+func (k *joining) place(ev *event.Event) int {
 	switch end := slices.IndexFunc(k.ev.Records, isEnd); {
 	case begins(ev), end >= 0 && !begins(k.ev):
 		return 0

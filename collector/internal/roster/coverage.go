@@ -1,0 +1,193 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/several"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// A collector's account of its hosts (collector/internal/ledger) is its own, and is in its folder. Of one that runs the others ask for it; of one that does not they
+// go by a copy in the cluster, of what the account says of each host's whole time, up to its last word.
+
+// copyEvery is how often a collector writes what its account says of hosts of which something came: that reads all of their rows.
+const copyEvery = 2 * time.Minute
+
+// copyHosts is how many hosts' accounts are written at once.
+const copyHosts = 500
+
+// CopyAccounts writes what the account says of the hosts of which something came since that was done last.
+func (r *Roster) CopyAccounts(ctx context.Context) error {
+	r.entering.Lock()
+	names := make([][]byte, 0, len(r.news))
+	for name := range r.news {
+		if name != "" {
+			names = append(names, []byte(name))
+		}
+	}
+	r.news = map[string]bool{}
+	r.entering.Unlock()
+	for some := range slices.Chunk(names, copyHosts) {
+		if err := r.copyAccounts(ctx, some); err != nil {
+			r.entering.Lock()
+			for _, name := range names {
+				r.news[string(name)] = true
+			}
+			r.entering.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Roster) copyAccounts(ctx context.Context, names [][]byte) error {
+	var list []store.MemberHost
+	at := r.cfg.Now().UnixMilli()
+	err := r.cfg.Own.Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
+		if c.GetUnheard() {
+			return nil
+		}
+		b, err := proto.Marshal(c)
+		list = append(list, store.MemberHost{Host: string(c.GetHost()), At: at, Data: b})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.cfg.Roster.EnterAccounts(ctx, list)
+}
+
+// absent is the account of a collector that does not run, as it lies in the cluster.
+type absent struct {
+	api.Source
+	r *Roster
+	m store.Member
+}
+
+// About implements query.Source.
+func (a *absent) About(context.Context) (query.About, error) { return query.About{Indexed: true}, nil }
+
+// Close implements io.Closer.
+func (a *absent) Close() error { return nil }
+
+// Coverage implements api.Source. What is lost with a collector that is gone for good is part of it.
+func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	var names []string
+	pattern := false
+	for _, n := range req.GetHosts() {
+		names = append(names, string(n))
+		pattern = pattern || query.IsPattern(string(n))
+	}
+	if pattern {
+		names = nil
+	}
+	list, err := a.r.cfg.Roster.MemberAccounts(ctx, a.m.Store, names)
+	if err != nil {
+		return err
+	}
+	lost := map[string]loss{}
+	if a.m.Lost != 0 {
+		if lost, err = a.r.losses(ctx, a.m.Store); err != nil {
+			return err
+		}
+	}
+	any, heard := false, make([]bool, len(req.GetHosts()))
+	wanted := func(host string) (yes bool) {
+		for i, n := range req.GetHosts() {
+			if query.Like(string(n), host) {
+				heard[i], yes = true, true
+			}
+		}
+		return yes || len(heard) == 0
+	}
+	give := func(c *fleet.Coverage, l loss, is bool) error {
+		any = true
+		whole := c
+		if c.ToMs > 0 {
+			whole = several.Within(c, req.GetFromMs(), req.GetToMs())
+		}
+		if is && (req.GetToMs() == 0 || l.from <= req.GetToMs()) && l.to >= req.GetFromMs() {
+			if whole == nil {
+				whole = &fleet.Coverage{Host: c.GetHost(), FromMs: l.from, ToMs: l.to}
+			}
+			several.WithLoss(whole, l.records, l.from, l.to)
+		}
+		if whole == nil { // nothing came of it then
+			to := req.GetToMs()
+			if to == 0 {
+				to = a.r.cfg.Now().UnixMilli()
+			}
+			whole = several.Unsaid(c.GetHost(), req.GetFromMs(), to)
+		}
+		if !req.GetIntervals() {
+			whole.Intervals = nil
+		}
+		return fn(whole)
+	}
+	for i := range list {
+		h := &list[i]
+		if !wanted(h.Host) {
+			continue
+		}
+		c := &fleet.Coverage{}
+		if err := proto.Unmarshal(h.Data, c); err != nil {
+			return fmt.Errorf("%w: the account of the collector %s about the host %.200q: %w", store.ErrDamaged, a.m.Name, h.Host, err)
+		}
+		l, is := lost[h.Host]
+		delete(lost, h.Host)
+		if err := give(c, l, is); err != nil {
+			return err
+		}
+	}
+	for host, l := range lost { // of which no account was written yet
+		if host != "" && wanted(host) {
+			if err := give(&fleet.Coverage{Host: []byte(host), FromMs: l.from, ToMs: max(l.to, l.from+1)}, l, true); err != nil {
+				return err
+			}
+		}
+	}
+	if !any && len(heard) == 0 {
+		return fn(&fleet.Coverage{Unheard: true, State: "unknown"})
+	}
+	for i, n := range req.GetHosts() {
+		if !heard[i] {
+			if err := fn(&fleet.Coverage{Host: n, Unheard: true, State: "unknown"}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Coverage implements api.Source.
+func (r *Roster) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	if req.GetOwn() {
+		return r.cfg.Own.Coverage(ctx, req, fn)
+	}
+	a, err := r.ask(ctx)
+	if err != nil {
+		return err
+	}
+	if len(a.others)+len(a.absent) == 0 {
+		return r.cfg.Own.Coverage(ctx, req, fn)
+	}
+	own := []several.Collector{&part{r.cfg.Own, a.seen, false}}
+	for _, m := range a.absent {
+		own = append(own, &absent{r: r, m: m})
+	}
+	s, err := r.together(ctx, a, own...)
+	if err != nil {
+		return err
+	}
+	err = s.Coverage(ctx, req, fn)
+	return errors.Join(err, r.lacking(ctx, s), s.Close())
+}

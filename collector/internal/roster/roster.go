@@ -1,0 +1,236 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/several"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/wake"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// Interval is how often a collector writes what it has received and stored: what is said of one that is gone is as old at most.
+const Interval = 5 * time.Second
+
+// silentAfter is how long a collector may write nothing before it is not asked any more, and shown as silent.
+const silentAfter = 30 * time.Second
+
+// askWait is how long another collector may answer nothing.
+const askWait = 10 * time.Second
+
+// Config of Open.
+type Config struct {
+	Roster store.Roster
+	Self   store.Member // At is set each time
+	// Own is this collector alone, with what it finds in the cluster.
+	Own api.Source
+	// Standings says how far the own hosts' records are stored, and Refresh has all counted that is acknowledged.
+	Standings func() (list []head.Standing, batch uint64)
+	// Waits says that batches wait for the cluster.
+	Waits   func() bool
+	Refresh func(context.Context)
+	// Dial connects to the gRPC port of another collector; nil where this one has no certificate.
+	Dial func(ctx context.Context, address string) (Client, error)
+	// Senders is what this collector remembers of senders, and Adopt has it remember what another one does; nil: nothing is.
+	Senders *Senders
+	Adopt   func(member string, changed []store.KV) error
+	Log     hclog.Logger
+	Now     func() time.Time
+}
+
+// Client is another collector.
+type Client interface {
+	several.Collector
+	Status(context.Context) (*fleet.StatusResponse, error)
+}
+
+// Roster is this collector among the others. Any number of goroutines may use it.
+type Roster struct {
+	cfg Config
+
+	entering sync.Mutex // one enters at a time
+	entered  map[string]store.MemberHost
+	last     int64           // when, in ms since 1970; 0: not yet
+	news     map[string]bool // hosts of which something came since their account was written
+
+	adopted int64 // when that was done last; of Adopt's caller
+
+	mu      sync.Mutex        // guards what follows
+	clients map[string]Client // by address
+	ended   map[string]ended  // by store
+}
+
+// New returns a roster that nothing is written to before Enter.
+func New(cfg Config) *Roster {
+	return &Roster{cfg: cfg, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}}
+}
+
+// Run enters again and again until ctx ends.
+func (r *Roster) Run(ctx context.Context) {
+	said, copied, adopted := false, time.Time{}, time.Time{}
+	for {
+		select {
+		case <-time.After(wake.In(Interval)):
+		case <-ctx.Done():
+			return
+		}
+		within, cancel := context.WithTimeout(ctx, time.Minute)
+		err := r.Enter(within, false)
+		if err == nil && time.Since(copied) >= copyEvery {
+			copied = time.Now()
+			err = r.CopyAccounts(within)
+		}
+		if err == nil && time.Since(adopted) >= adoptEvery {
+			adopted = time.Now()
+			err = r.Adopt(within)
+		}
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			said = false
+		case !said:
+			said = true
+			r.cfg.Log.Warn("this collector cannot write to the cluster what it has: the others take it for silent after half a minute", "error", err)
+		}
+	}
+}
+
+// Enter writes what this collector is, and what it has of hosts of which something has changed. stopped says that it ends in good order, and holds
+// nothing back.
+func (r *Roster) Enter(ctx context.Context, stopped bool) error {
+	r.entering.Lock()
+	defer r.entering.Unlock()
+	r.cfg.Refresh(ctx)
+	own, err := r.cfg.Own.Hosts(ctx)
+	if err != nil {
+		return err
+	}
+	standings, batch := r.cfg.Standings()
+	now := r.cfg.Now().UnixMilli()
+	of := map[string]*fleet.Host{}
+	for _, h := range own {
+		of[string(h.GetName())] = h
+	}
+	var changed []store.MemberHost
+	held := r.cfg.Waits()
+	for _, s := range standings {
+		held = held || s.Stored < s.Received
+		was, known := r.entered[s.Host]
+		h := of[s.Host]
+		if h == nil {
+			h = &fleet.Host{Name: []byte(s.Host)} // it came since
+		}
+		quiet := proto.Clone(h).(*fleet.Host)
+		quiet.Rate = nil // changes all the time, and is asked for by nobody
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(quiet)
+		if err != nil {
+			return err
+		}
+		is := store.MemberHost{Store: r.cfg.Self.Store, Host: s.Host, At: now, Batch: batch, Received: s.Received, Stored: s.Stored, Data: data}
+		if is.Since = was.Since; is.Held() == 0 {
+			is.Since = 0
+		} else if is.Since == 0 {
+			is.Since = r.since(now)
+		}
+		if known && was.Received == is.Received && was.Stored == is.Stored && string(was.Data) == string(data) {
+			continue
+		}
+		changed = append(changed, is)
+	}
+	if err := r.enterSenders(ctx, now, batch, stopped && !held); err != nil {
+		return err
+	}
+	m := r.cfg.Self
+	m.At, m.Stopped = now, stopped && !held
+	if err := r.cfg.Roster.Enter(ctx, &m, changed); err != nil {
+		return err
+	}
+	for _, h := range changed {
+		r.entered[h.Host], r.news[h.Host] = h, true
+	}
+	r.last = now
+	return nil
+}
+
+// since is when what is new may have come: behind the last time that was written.
+func (r *Roster) since(now int64) int64 {
+	if r.last == 0 {
+		return r.cfg.Self.Started
+	}
+	return min(r.last, now)
+}
+
+// Close ends the connections to the others.
+func (r *Roster) Close() (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.clients {
+		err = errors.Join(err, c.Close())
+	}
+	clear(r.clients)
+	return err
+}
+
+// state is what is known of a collector, in a word.
+func (r *Roster) state(m *store.Member) string {
+	switch {
+	case m.Store == r.cfg.Self.Store:
+		return "running"
+	case m.Lost != 0:
+		return "lost"
+	case m.Stopped:
+		return "stopped"
+	case r.cfg.Now().Sub(time.UnixMilli(m.At)) > silentAfter:
+		return "silent"
+	}
+	return "running"
+}
+
+// names gives each collector a name that no other has: where several have one, with the beginning of the ID of its store.
+func names(list []store.Member) map[string]string {
+	count := map[string]int{}
+	for i := range list {
+		count[list[i].Name]++
+	}
+	out := map[string]string{}
+	for i := range list {
+		m := &list[i]
+		out[m.Store] = m.Name
+		if count[m.Name] > 1 || m.Name == "" {
+			out[m.Store] = fmt.Sprintf("%s/%.8s", m.Name, m.Store)
+		}
+	}
+	return out
+}
+
+// find returns the collector that a name, or the ID of its store, stands for.
+func find(list []store.Member, name string) (*store.Member, error) {
+	called := names(list)
+	var found []*store.Member
+	for i := range list {
+		if m := &list[i]; m.Store == name || called[m.Store] == name {
+			found = append(found, m)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	var all []string
+	for _, n := range called {
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return nil, fmt.Errorf("%w: %.200q; there are %.1000v", api.ErrNoCollector, name, all)
+}

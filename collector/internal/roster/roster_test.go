@@ -1,0 +1,221 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// list is a store.Roster in memory.
+type list struct {
+	members  []store.Member
+	hosts    []store.MemberHost
+	accounts []store.MemberHost
+	senders  []store.KV
+	behind   map[string]uint64
+	entered  int // hosts that were written
+	self     store.Member
+	err      error
+}
+
+func (l *list) Enter(_ context.Context, m *store.Member, hosts []store.MemberHost) error {
+	l.self, l.entered = *m, len(hosts)
+	return l.err
+}
+func (l *list) Members(context.Context) ([]store.Member, error) { return l.members, l.err }
+func (l *list) MemberHosts(_ context.Context, member string) (out []store.MemberHost, err error) {
+	for _, h := range l.hosts {
+		if member == "" || h.Store == member {
+			out = append(out, h)
+		}
+	}
+	return out, l.err
+}
+func (l *list) EnterAccounts(_ context.Context, a []store.MemberHost) error {
+	l.accounts = a
+	return l.err
+}
+func (l *list) MemberAccounts(context.Context, string, []string) ([]store.MemberHost, error) {
+	return l.accounts, l.err
+}
+func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) error {
+	l.senders = append(l.senders, changed...)
+	return l.err
+}
+func (l *list) MemberSenders(context.Context, int64) (map[string][]store.KV, error) {
+	return map[string][]store.KV{"b": {{Key: []byte("k"), Value: []byte("v")}}}, l.err
+}
+func (l *list) Behind(context.Context, string, uint64) (map[string]uint64, error) {
+	return l.behind, l.err
+}
+func (l *list) Seen(context.Context, time.Time) (map[string]uint64, error) {
+	return map[string]uint64{"b": 3}, l.err
+}
+func (l *list) Lose(_ context.Context, member string, at int64) error {
+	for i := range l.members {
+		if l.members[i].Store == member {
+			l.members[i].Lost = at
+		}
+	}
+	return l.err
+}
+
+// own is a collector with one host.
+type own struct{ api.Source }
+
+func (own) Hosts(context.Context) ([]*fleet.Host, error) {
+	return []*fleet.Host{{Name: []byte("web1"), Records: 10, LastSeenMs: 100}}, nil
+}
+func (own) Coverage(_ context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	for _, h := range req.GetHosts() {
+		if err := fn(&fleet.Coverage{Host: h, State: "complete", FromMs: 1000, ToMs: 5000}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const now = 10_000_000
+
+func opened(l *list, standings ...head.Standing) *Roster {
+	return New(Config{
+		Roster: l, Self: store.Member{Store: "a", Name: "east"}, Own: own{}, Refresh: func(context.Context) {}, Senders: &Senders{},
+		Standings: func() ([]head.Standing, uint64) { return standings, 7 }, Waits: func() bool { return false }, Now: func() time.Time { return time.UnixMilli(now) },
+	})
+}
+
+// A collector writes what has changed of hosts, once, and what it remembers of senders when what that speaks of is stored.
+func TestEnter(t *testing.T) {
+	l := &list{}
+	r := opened(l, head.Standing{Host: "web1", Received: 10, Stored: 4})
+	r.cfg.Senders.Add(6, []store.KV{{Key: []byte("x"), Value: []byte("1")}})
+	r.cfg.Senders.Add(7, []store.KV{{Key: []byte("y"), Value: []byte("2")}})
+	l.err = errors.New("away")
+	if err := r.Enter(t.Context(), false); err == nil {
+		t.Error("the cluster is away, and nothing is said")
+	}
+	l.err = nil
+	l.senders = nil
+	if err := r.Enter(t.Context(), false); err != nil || l.entered != 1 || len(l.senders) != 1 || string(l.senders[0].Key) != "x" {
+		t.Errorf("%v, %d hosts, senders %v", err, l.entered, l.senders)
+	}
+	if err := r.Enter(t.Context(), true); err != nil || l.entered != 0 || l.self.Stopped || len(l.senders) != 1 {
+		t.Errorf("again: %v, %d hosts, %+v, senders %v: it holds records back", err, l.entered, l.self, l.senders)
+	}
+	r = opened(l, head.Standing{Host: "web1", Received: 10, Stored: 10})
+	if err := r.Enter(t.Context(), true); err != nil || !l.self.Stopped {
+		t.Errorf("all is stored: %v %+v", err, l.self)
+	}
+	if err := r.CopyAccounts(t.Context()); err != nil || len(l.accounts) != 1 || l.accounts[0].Host != "web1" {
+		t.Errorf("accounts: %v %v", err, l.accounts)
+	}
+}
+
+// Of a collector that is gone what it had received, less what is stored of it, is lost; coverage has that beside its account.
+func TestLost(t *testing.T) {
+	account, err := proto.Marshal(&fleet.Coverage{Host: []byte("web1"), State: "complete", FromMs: 1000, ToMs: 9000, ByStatementsMs: 8000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &list{
+		members: []store.Member{{Store: "a", Name: "east", At: now}, {Store: "b", Name: "west", At: now - 20_000}},
+		hosts: []store.MemberHost{
+			{Store: "b", Host: "web1", At: 9000, Batch: 3, Received: 100, Stored: 60, Since: 8000},
+			{Store: "b", Host: "db1", At: 9000, Batch: 3, Received: 100, Stored: 95, Since: 8000},
+			{Store: "b", Host: "app1", At: 9000, Batch: 3, Received: 100, Stored: 100},
+		},
+		accounts: []store.MemberHost{{Host: "web1", Data: account}},
+		behind:   map[string]uint64{"web1": 10, "db1": 5},
+	}
+	r := opened(l)
+	if _, _, err := r.Forget(t.Context(), "west"); !errors.Is(err, api.ErrNoCollector) || !strings.Contains(err.Error(), "runs") {
+		t.Errorf("one that runs is forgotten: %v", err)
+	}
+	if _, _, err := r.Forget(t.Context(), "nobody"); !errors.Is(err, api.ErrNoCollector) {
+		t.Errorf("one that nobody knows is forgotten: %v", err)
+	}
+	l.members[1].At = now - 60_000
+	ctx, lacking := api.NoteLacks(t.Context())
+	asked, err := r.ask(ctx)
+	if got := lacking(); err != nil || len(asked.others) != 0 || len(got) != 1 || got[0].Collector != "west" || !got[0].Tail {
+		t.Errorf("silent: %v, asked %+v, lacking %+v", err, asked, got)
+	}
+	c, losses, err := r.Forget(t.Context(), "west")
+	if err != nil || c.GetState() != "lost" || len(losses) != 1 || string(losses[0].GetHost()) != "web1" || losses[0].GetRecords() != 30 {
+		t.Fatalf("%v, %v, %v", c, losses, err)
+	}
+	ctx, lacking = api.NoteLacks(t.Context())
+	if _, err := r.ask(ctx); err != nil || len(lacking()) != 0 {
+		t.Errorf("lost: %v, lacking %v: the account says it", err, lacking())
+	}
+	gone := &absent{r: r, m: l.members[1]}
+	var got []string
+	say := func(c *fleet.Coverage) error {
+		text := string(c.GetHost()) + " " + c.GetState()
+		if c.GetUnheard() {
+			text += " unheard"
+		}
+		for _, x := range c.GetCauses() {
+			text += " " + x.GetCause()
+		}
+		got = append(got, text)
+		return nil
+	}
+	for _, q := range []*fleet.CoverageRequest{
+		{Hosts: [][]byte{[]byte("web*"), []byte("nobody")}, Intervals: true},
+		{Hosts: [][]byte{[]byte("web1")}, FromMs: 2000, ToMs: 7000},
+		{Hosts: [][]byte{[]byte("web1")}, FromMs: 20_000, ToMs: 30_000},
+	} {
+		if err := gone.Coverage(t.Context(), q, say); err != nil {
+			t.Error(err)
+		}
+	}
+	want := []string{"web1 lost collector-lost", "nobody unknown unheard", "web1 complete", "web1 unknown nothing-said"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	l.members[1].At = now // it is back
+	l.members[1].Lost = 0
+	if s := r.state(&l.members[1]); s != "running" {
+		t.Errorf("back, and %s", s)
+	}
+}
+
+// Hosts shows who has whom, the latest first.
+func TestWhoHasWhom(t *testing.T) {
+	data, err := proto.Marshal(&fleet.Host{Name: []byte("web1"), Records: 5, LastSeenMs: 200, Connected: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &list{
+		members: []store.Member{{Store: "a", Name: "one", At: now}, {Store: "b", Name: "one", At: now}},
+		hosts:   []store.MemberHost{{Store: "b", Host: "web1", Received: 5, Stored: 2, Data: data}},
+	}
+	r := opened(l, head.Standing{Host: "web1", Received: 10, Stored: 10})
+	list, err := r.Hosts(t.Context())
+	if err != nil || len(list) != 1 || list[0].GetRecords() != 15 || len(list[0].GetAt()) != 2 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	at := list[0].GetAt()[0]
+	if at.GetCollector() != "one/b" || at.GetReceived() != 5 || at.GetStored() != 2 || !at.GetConnected() {
+		t.Errorf("the latest is %v", at)
+	}
+	ctx, lacking := api.NoteLacks(t.Context())
+	l.err = errors.New("away")
+	if list, err := r.Hosts(ctx); err != nil || len(list) != 1 || list[0].GetRecords() != 10 || len(lacking()) != 1 {
+		t.Errorf("without the cluster: %v, %v, lacking %v", list, err, lacking())
+	}
+}

@@ -1,0 +1,86 @@
+package clickhouse
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+)
+
+// What one collector enters, another one reads, the latest of it; and of one that is gone for good that it is, until it is heard of again.
+func listed(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
+	ctx := t.Context()
+	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:1", At: 1000, Started: 5}, []store.MemberHost{{Host: "web1", At: 1000, Batch: 0, Received: 9, Stored: 2}}))
+	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:2", At: 2000, Started: 5}, []store.MemberHost{{Host: "web1\xff", At: 2000, Batch: 1, Received: 12, Stored: 4, Since: 1500, Data: []byte{0, 255}}}))
+	must(t, y.Enter(ctx, &store.Member{Name: "west", At: 2500}, nil))
+	members, err := y.Members(ctx)
+	must(t, err)
+	if d := cmp.Diff([]store.Member{{Store: "x", Name: "east", Address: "e:2", At: 2000, Started: 5}, {Store: "y", Name: "west", At: 2500}}, members); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	hosts, err := y.MemberHosts(ctx, "x")
+	must(t, err)
+	if len(hosts) != 2 || hosts[0].Held() != 7 || hosts[1].Host != "web1\xff" || hosts[1].Held() != 8 || hosts[1].Since != 1500 || string(hosts[1].Data) != "\x00\xff" {
+		t.Errorf("hosts: %+v", hosts)
+	}
+
+	must(t, x.Append(ctx, sealed(1, table(10))))
+	must(t, x.Append(ctx, sealed(2, table(7))))
+	behind, err := y.Behind(ctx, "x", 1)
+	must(t, err)
+	all, err := y.Behind(ctx, "x", 0)
+	must(t, err)
+	n, total := uint64(0), uint64(0)
+	for _, k := range behind {
+		n += k
+	}
+	for _, k := range all {
+		total += k
+	}
+	if n == 0 || total <= n {
+		t.Errorf("records behind the first batch: %v, all: %v", behind, all)
+	}
+	seen, err := y.Seen(ctx, time.Now())
+	must(t, err)
+	if d := cmp.Diff(map[string]uint64{"x": 2}, seen); d != "" {
+		t.Errorf("seen (-want +got):\n%s", d)
+	}
+
+	must(t, x.EnterAccounts(ctx, []store.MemberHost{{Host: "web1", At: 1, Data: []byte("old")}, {Host: "db1", At: 1, Data: []byte("d")}}))
+	must(t, x.EnterAccounts(ctx, []store.MemberHost{{Host: "web1", At: 2, Data: []byte("new")}}))
+	accounts, err := y.MemberAccounts(ctx, "x", []string{"web1"})
+	must(t, err)
+	if len(accounts) != 1 || string(accounts[0].Data) != "new" {
+		t.Errorf("accounts: %+v", accounts)
+	}
+
+	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).UnixMilli()
+	old := at - 30*24*time.Hour.Milliseconds()
+	must(t, x.EnterSenders(ctx, old, []store.KV{{Key: []byte("old"), Value: []byte("1")}}))
+	must(t, x.EnterSenders(ctx, at, []store.KV{{Key: []byte("k"), Value: []byte("1")}, {Key: []byte("gone"), Value: []byte("1")}}))
+	must(t, x.EnterSenders(ctx, at+1, []store.KV{{Key: []byte("k"), Value: []byte("2")}, {Key: []byte("gone")}}))
+	kept, err := y.MemberSenders(ctx, 0)
+	must(t, err)
+	if d := cmp.Diff(map[string][]store.KV{"x": {{Key: []byte("k"), Value: []byte("2")}}}, kept); d != "" {
+		t.Errorf("senders, of which some are forgotten, and some old (-want +got):\n%s", d)
+	}
+
+	must(t, y.Lose(ctx, "x", 3000))
+	lost := func() int64 {
+		members, err := y.Members(ctx)
+		must(t, err)
+		return members[0].Lost
+	}
+	if lost() != 3000 {
+		t.Errorf("lost at %d", lost())
+	}
+	must(t, x.Enter(ctx, &store.Member{Name: "east", At: 4000}, nil))
+	if lost() != 0 {
+		t.Error("it is heard of again, and lost")
+	}
+}

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Roster is an engine that several collectors share, as the list of them: each writes what it is and has, and reads what the others
+// have written. A collector writes every few seconds, so what the others read of it is as old at most.
+type Roster interface {
+	// Enter makes durable what this collector says of itself, and of some hosts what it has of them; others stay as they were.
+	Enter(ctx context.Context, m *Member, hosts []MemberHost) error
+	// Members returns the collectors that have ever entered, this one too.
+	Members(ctx context.Context) ([]Member, error)
+	// MemberHosts returns what they have said of hosts; of one collector, or of all where it is "".
+	MemberHosts(ctx context.Context, member string) ([]MemberHost, error)
+	// EnterAccounts makes durable what this collector's account says of hosts, as the Data of each; MemberAccounts returns what one has entered, of some
+	// hosts, or of all where there are none.
+	EnterAccounts(ctx context.Context, list []MemberHost) error
+	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
+	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
+	// returns what each other collector has entered since a time, by its clock.
+	EnterSenders(ctx context.Context, atMs int64, changed []KV) error
+	MemberSenders(ctx context.Context, sinceMs int64) (map[string][]KV, error)
+	// Behind returns how many records of each host the engine has of a collector in batches after one.
+	Behind(ctx context.Context, member string, batch uint64) (map[string]uint64, error)
+	// Seen returns which batch of each other collector is the last that answers have from now on, as it was not before a time; see
+	// query.Query.Others.
+	Seen(ctx context.Context, notBefore time.Time) (map[string]uint64, error)
+	// Lose makes durable that a collector is gone for good: what it has put on hold is so no longer.
+	Lose(ctx context.Context, member string, atMs int64) error
+}
+
+// Listed is a store whose events lie where other collectors keep theirs.
+type Listed interface {
+	// Roster returns the list of them; nil where the engine has none.
+	Roster() Roster
+	// Delivered is the batch up to which the engine has all; math.MaxUint64 where nothing waits for it.
+	Delivered() uint64
+}
+
+// Member is a collector that keeps its events where others do, too. Times are in milliseconds since 1970, by its clock.
+type Member struct {
+	Store   string `json:"-"`    // the ID of its place
+	Name    string `json:"name"` // as people call it
+	Address string `json:"address,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Key is the public key by which it signs its log; "": it signs none.
+	Key     string `json:"key,omitempty"`
+	Started int64  `json:"started"`
+	At      int64  `json:"-"` // when it wrote this
+	// Stopped says that it ended in good order, and holds nothing back.
+	Stopped bool `json:"stopped,omitempty"`
+	// Lost is when it was said to be gone for good; 0: never, or it was heard of since.
+	Lost int64 `json:"-"`
+}
+
+// MemberHost is what a collector has of a host.
+type MemberHost struct {
+	Store, Host string
+	At          int64  // when that was so
+	Batch       uint64 // the last that was stored then
+	// Received is how many records it had received, ever, all of which it had acknowledged; Stored how many of these are in batches up to
+	// Batch.
+	Received, Stored uint64
+	// Since is when the first of the others may have come.
+	Since int64
+	Data  []byte // what else it says, opaque
+}
+
+// Held returns how many records were in no stored batch.
+func (h *MemberHost) Held() uint64 { return h.Received - min(h.Stored, h.Received) }
