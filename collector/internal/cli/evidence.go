@@ -34,7 +34,8 @@ const evidenceUsage = `usage: evidence [search options] --out DIR
 Makes a bundle of records that others can check: what a search finds, byte for byte, with sender and time of receipt, the
 coverage of that time, the proof that each event stood in the collector's log, the signed checkpoint of the log, a signed
 manifest, and a README.md that explains how to check it, by hand too. collector-search(8) has the options that
-choose events (-k, -n, -ts, -te, -m …); those that say how to print do not go with it.
+choose events (-k, -n, -ts, -te, -m …); those that say how to print do not go with it. Of events in a cluster (--store
+clickhouse://…) a bundle has all but the proofs, and says so: the log proves what is in a collector's own files.
 
        --out DIR                where the bundle goes: a folder that is not there yet
        --at-checkpoint FILE     prove by this checkpoint, which the collector has signed before: the same question

@@ -121,7 +121,7 @@ type loggedLeaf struct {
 func (k *maker) leafOf(id uint64) (l loggedLeaf, err error) {
 	switch {
 	case k.Groups == nil:
-		return l, errors.New("the collector does not keep these events in its own files")
+		return l, errors.New("the events are in a cluster, and the log proves those in a collector's own files: it has only the hash of what was handed over to the cluster, and how many events of which hosts")
 	case k.Log == nil || len(k.Checkpoint) == 0:
 		return l, errors.New(k.Why)
 	}

@@ -56,9 +56,9 @@ func dayOf(n int32) store.Day {
 // account reads the account.
 func (c *servers) account(ctx context.Context, own string, names []string, of map[string][]*node) (*account, error) {
 	a := &account{read: time.Now()}
-	db, first := c.address.Database, of[names[0]]
+	db, first := c.address.Database, c.shard(of[names[0]])
 	// Which was the last is asked first: what comes in between is in the sums, and in no snapshot.
-	err := c.ask(ctx, first, "SELECT store, batch, day, part, events, records, bytes, min_ms, max_ms FROM "+db+".batches ORDER BY store, batch DESC, part DESC LIMIT 1 BY store",
+	err := first.ask(ctx, "SELECT store, batch, day, part, events, records, bytes, min_ms, max_ms FROM "+db+".batches ORDER BY store, batch DESC, part DESC LIMIT 1 BY store",
 		func() { a.last = map[string]row{} },
 		func(scan func(...any) error) error {
 			var id string
@@ -73,7 +73,7 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 	if err != nil {
 		return nil, fmt.Errorf("read which batches there are: %w", err)
 	}
-	err = c.ask(ctx, first, "SELECT day, part, sum(e), sum(r), sum(b), minIf(lo, lo != 0), max(hi), maxIf(batch, store = "+quote(own)+" AND e > 0) FROM "+
+	err = first.ask(ctx, "SELECT day, part, sum(e), sum(r), sum(b), minIf(lo, lo != 0), max(hi), maxIf(batch, store = "+quote(own)+" AND e > 0) FROM "+
 		"(SELECT store, batch, day, part, any(events) AS e, any(records) AS r, any(bytes) AS b, any(min_ms) AS lo, any(max_ms) AS hi FROM "+db+".batches GROUP BY store, batch, day, part) GROUP BY day, part",
 		func() { a.parts = map[store.Part]*store.PartStats{} },
 		func(scan func(...any) error) error {
@@ -89,7 +89,7 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 	if err != nil {
 		return nil, fmt.Errorf("read which parts there are: %w", err)
 	}
-	err = c.ask(ctx, first, "SELECT DISTINCT day, part, store, batch FROM "+db+".batches WHERE again = 1",
+	err = first.ask(ctx, "SELECT DISTINCT day, part, store, batch FROM "+db+".batches WHERE again = 1",
 		func() { a.again = nil },
 		func(scan func(...any) error) error {
 			var day int32
@@ -114,7 +114,7 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[string][]*node) error {
 	for _, shard := range names {
 		sizes := map[string]uint64{}
-		err := c.ask(ctx, of[shard], "SELECT partition, sum(bytes_on_disk) FROM system.parts WHERE active AND database = "+quote(c.address.Database)+" AND table IN ('events', 'batches') GROUP BY partition",
+		err := c.shard(of[shard]).ask(ctx, "SELECT partition, sum(bytes_on_disk) FROM system.parts WHERE active AND database = "+quote(c.address.Database)+" AND table IN ('events', 'batches') GROUP BY partition",
 			func() { clear(sizes) },
 			func(scan func(...any) error) error {
 				var name string

@@ -45,7 +45,8 @@ type block struct {
 	counted, transport, apart               []uint8
 	one                                     [][]string   // by place in indexed, those of one value
 	list                                    [][][]string // those of several
-	buf                                     []byte
+	others                                  [][]string
+	buf, name                               []byte
 	known                                   map[string]string // values, as most come again
 }
 
@@ -55,6 +56,7 @@ func insertion(db string) string {
 	for _, f := range indexed {
 		names = append(names, column(f))
 	}
+	names = append(names, others)
 	return "INSERT INTO " + db + ".events (" + strings.Join(names, ", ") + ")"
 }
 
@@ -102,7 +104,7 @@ func (b *block) add(host string, ev *event.Event, seq uint32) {
 			b.one[i] = append(b.one[i], "")
 		}
 	}
-	b.apart = append(b.apart, 0)
+	b.apart, b.others = append(b.apart, 0), append(b.others, none)
 	b.x.Index(ev, b.field)
 	b.n++
 	b.size += len(b.buf)
@@ -114,13 +116,21 @@ var none = []string{}
 // field puts a value of the event that is added last into its column.
 func (b *block) field(f query.Field, v []byte) {
 	b.apart[b.n] |= apartOf(f)
-	if !hasColumn(f) {
+	var list *[]string
+	switch {
+	case f.IsOther():
+		list = &b.others[b.n]
+		b.name = append(append(b.name[:0], otherName(f)...), v...)
+		v = b.name
+	case !hasColumn(f):
+		return
+	case several(f):
+		list = &b.list[columnOf[f]][b.n]
+	default:
+		b.one[columnOf[f]][b.n] = stored(b.textOf(v))
 		return
 	}
-	i := columnOf[f]
-	if !several(f) {
-		b.one[i][b.n] = stored(b.textOf(v))
-	} else if list := &b.list[i][b.n]; !slices.Contains(*list, string(v)) {
+	if !slices.Contains(*list, string(v)) {
 		*list = append(*list, b.textOf(v))
 	}
 }
@@ -142,6 +152,7 @@ func (b *block) insert(ctx context.Context) (again bool, err error) {
 			columns = append(columns, b.one[i])
 		}
 	}
+	columns = append(columns, b.others)
 	return b.e.cluster.insert(ctx, b.nodes, insertion(b.e.cluster.address.Database), columns)
 }
 
@@ -274,7 +285,7 @@ func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, l
 	var have []row
 	sql := fmt.Sprintf("SELECT batch, events, records, bytes, min_ms, max_ms FROM %s.batches WHERE store = %s AND batch = %d AND events > 0", // a row without events only begins a part
 		e.cluster.address.Database, quote(e.opts.Store), b.ID)
-	err = e.cluster.ask(ctx, first, sql, func() { have = nil }, func(scan func(...any) error) error {
+	err = e.cluster.shard(first).ask(ctx, sql, func() { have = nil }, func(scan func(...any) error) error {
 		var x row
 		err := scan(&x.batch, &x.events, &x.records, &x.bytes, &x.minMs, &x.maxMs)
 		have = append(have, x)

@@ -6,8 +6,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// indexed are the fields that have a column of their own: all that events are searched by, and those of an index that summaries are added up from. The
-// values that other records have in a field (query.Field.Other) have none: what is asked of them is decided by the matcher alone.
+// indexed are the fields that have a column of their own: all that events are searched by, and those of an index that summaries are added up from.
 var indexed = func() (list []query.Field) {
 	for f := range query.Field(query.NumFields) {
 		list = append(list, f)
@@ -49,6 +48,23 @@ func stored(v string) string {
 // valueOf undoes stored.
 func valueOf(text string) string { return strings.TrimPrefix(text, "\x00") }
 
+// others is the column of the values that other records have in fields (query.Field.Other): an array of otherOf.
+const others = "f_other"
+
+// otherOf is what others has of a value of one of these fields.
+func otherOf(f query.Field, v string) string { return otherName(f) + v }
+
+// otherName begins what others has of a field.
+func otherName(f query.Field) string { return nameField(f).String() + "=" }
+
+// nameField is the field whose name records have for one that Other returns; any other field is itself.
+func nameField(f query.Field) query.Field {
+	if f.IsOther() {
+		return f - query.Field(0).Other()
+	}
+	return f
+}
+
 // The bits of the column apart: of an event that has one, what is counted has to be worked out by whoever reads it. See query.Apart.
 const (
 	apartOdd   = 1 << iota // it is odd
@@ -57,14 +73,10 @@ const (
 
 // apartOf is the bit of an event that has a value of the field; 0: none.
 func apartOf(f query.Field) uint8 {
-	name := f
-	if f.IsOther() {
-		name = f - query.Field(0).Other()
-	}
 	switch {
 	case f == query.FieldOdd:
 		return apartOdd
-	case name >= query.FieldAUIDName && name <= query.FieldEGIDName:
+	case nameField(f) >= query.FieldAUIDName && nameField(f) <= query.FieldEGIDName:
 		return apartNamed
 	}
 	return 0

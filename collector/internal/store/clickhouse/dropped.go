@@ -33,7 +33,7 @@ type word struct {
 // word reads a shard's word.
 func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 	sql := "SELECT name, value FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
-	err = c.ask(ctx, nodes, sql, func() { w = word{dropped: map[store.Part]time.Time{}} }, func(scan func(...any) error) error {
+	err = c.shard(nodes).ask(ctx, sql, func() { w = word{dropped: map[store.Part]time.Time{}} }, func(scan func(...any) error) error {
 		var name, value string
 		if err := scan(&name, &value); err != nil {
 			return err

@@ -236,7 +236,7 @@ func (e *Engine) PartHosts(ctx context.Context, part store.Part, fn func(host st
 	}
 	for _, name := range names {
 		var hosts []string
-		err := e.cluster.ask(ctx, of[name], fmt.Sprintf("SELECT DISTINCT host FROM %s.events WHERE day = %d AND part = %d", e.cluster.address.Database, dayNumber(part.Day), part.N),
+		err := e.cluster.shard(of[name]).ask(ctx, fmt.Sprintf("SELECT DISTINCT host FROM %s.events WHERE day = %d AND part = %d", e.cluster.address.Database, dayNumber(part.Day), part.N),
 			func() { hosts = nil },
 			func(scan func(...any) error) error {
 				var host string

@@ -32,7 +32,7 @@ func (e *Engine) heldElsewhere(ctx context.Context) (stores []string, err error)
 		return nil, err
 	}
 	sql := "SELECT name, max(value) FROM " + e.cluster.address.Database + ".meta WHERE name LIKE '" + holdsOf + "%' GROUP BY name"
-	err = e.cluster.ask(ctx, of[names[0]], sql, func() { stores = nil }, func(scan func(...any) error) error {
+	err = e.cluster.shard(of[names[0]]).ask(ctx, sql, func() { stores = nil }, func(scan func(...any) error) error {
 		var name, value string
 		err := scan(&name, &value)
 		if id := strings.TrimPrefix(name, holdsOf); id != e.opts.Store && !strings.HasSuffix(value, " 0") {

@@ -142,7 +142,7 @@ func (e *Engine) has(ctx context.Context, first []*node, batch uint64) error {
 	last, db, own := uint64(0), e.cluster.address.Database, quote(e.opts.Store)
 	sql := "SELECT max(n) FROM (SELECT max(batch) AS n FROM " + db + ".batches WHERE store = " + own +
 		" UNION ALL SELECT max(toUInt64OrZero(value)) AS n FROM " + db + ".meta WHERE name = " + quote(lastOf+e.opts.Store) + ")"
-	err := e.cluster.ask(ctx, first, sql, func() { last = 0 }, func(scan func(...any) error) error { return scan(&last) })
+	err := e.cluster.shard(first).ask(ctx, sql, func() { last = 0 }, func(scan func(...any) error) error { return scan(&last) })
 	switch {
 	case err != nil:
 		return fmt.Errorf("read which batches there are: %w", err)

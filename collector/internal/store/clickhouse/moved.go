@@ -90,9 +90,8 @@ func (x *question) moved(ctx context.Context, q *query.Query) (condition string,
 	if !x.account.several || q.Own {
 		return "", true, nil
 	}
-	db := x.c.address.Database
 	var hosts []string
-	err = x.c.ask(ctx, x.of[x.names[0]], "SELECT host FROM "+db+".hosts GROUP BY host HAVING uniqExact(store) > 1", func() { hosts = nil }, func(scan func(...any) error) error {
+	err = x.shards[0].ask(ctx, "SELECT host FROM "+x.db+".hosts GROUP BY host HAVING uniqExact(store) > 1", func() { hosts = nil }, func(scan func(...any) error) error {
 		var host string
 		err := scan(&host)
 		hosts = append(hosts, host)
@@ -104,7 +103,7 @@ func (x *question) moved(ctx context.Context, q *query.Query) (condition string,
 	if len(hosts) == 0 {
 		return "", true, nil
 	}
-	all := append(slices.Clone(x.seen), "ts_ms > 0", fmt.Sprintf("ts_ms >= %d", q.StartMs))
+	all := []string{"ts_ms > 0", fmt.Sprintf("ts_ms >= %d", q.StartMs)}
 	if q.EndMs != 0 {
 		all = append(all, fmt.Sprintf("ts_ms <= %d", q.EndMs))
 	}
@@ -118,11 +117,11 @@ func (x *question) moved(ctx context.Context, q *query.Query) (condition string,
 		all = append(all, days)
 	}
 	var minutes []string
-	for _, name := range x.names {
+	for _, shard := range x.shards {
 		var some []string
-		sql := fmt.Sprintf("SELECT DISTINCT node, intDiv(ts_ms, %d) FROM (SELECT node, ts_ms, serial FROM %s.events WHERE %s GROUP BY node, ts_ms, serial HAVING uniqExact(store) > 1) LIMIT %d",
-			minute, db, strings.Join(all, " AND "), maxList+1)
-		err := x.c.ask(ctx, x.of[name], sql, func() { some = nil }, func(scan func(...any) error) error {
+		sql := fmt.Sprintf("SELECT DISTINCT node, intDiv(ts_ms, %d) FROM (SELECT node, ts_ms, serial%s GROUP BY node, ts_ms, serial HAVING uniqExact(store) > 1) LIMIT %d",
+			minute, rowsOf(x.table(), all, x.seen), maxList+1)
+		err := shard.ask(ctx, sql, func() { some = nil }, func(scan func(...any) error) error {
 			var node string
 			var at int64
 			err := scan(&node, &at)

@@ -29,6 +29,7 @@ func schema(db string) []string {
 		}
 		events = append(events, column(f)+" "+kind)
 	}
+	events = append(events, others+" Array(String)")
 	return []string{
 		"CREATE DATABASE IF NOT EXISTS " + db,
 		"CREATE TABLE IF NOT EXISTS " + db + ".events (day Int32, part UInt32, node String, ts_ms Int64, serial UInt64, batch UInt64, store String, seq UInt32, " +

@@ -14,8 +14,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/auditfleet/auditfleet/pkg/query"
-
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
@@ -330,33 +328,4 @@ func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
 		}
 	}
 	return nil
-}
-
-// ask runs a query on a shard and calls row for each row of its answer, from one server alone: begin is called before a server is asked, and
-// forgets what another one gave before it failed. query.ErrStop of row ends the answer without an error.
-func (c *servers) ask(ctx context.Context, nodes []*node, sql string, begin func(), row func(scan func(...any) error) error) error {
-	settings := c.reading(len(nodes))
-	return c.on(ctx, nodes, func(ctx context.Context, n *node) error {
-		if err := c.complete(ctx, n, len(nodes)); err != nil {
-			return err
-		}
-		begin()
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		rows, err := n.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := row(rows.Scan); err != nil {
-				cancel() // Close would read the rest
-				err = errors.Join(err, rows.Close())
-				if errors.Is(err, query.ErrStop) {
-					return nil
-				}
-				return err
-			}
-		}
-		return errors.Join(rows.Err(), rows.Close())
-	})
 }

@@ -61,6 +61,7 @@ type counting struct {
 	some     []string // what rows meet that are counted, beside what the question says
 	apart    string   // what rows meet of the question's that are not counted; "": there are none
 	repeated string   // what rows meet of which there may be others with the same key; "": there are none
+	where    string   // which partitions these are in, and more
 	memory   *query.Memory
 
 	mu sync.Mutex // guards the tally
@@ -104,7 +105,7 @@ func (x *question) counting(ctx context.Context, q *query.Query, fields []query.
 	if len(apart) > 0 {
 		c.apart = "(" + strings.Join(apart, " OR ") + ")"
 	}
-	if c.repeated, ok = x.account.repeated(q); !ok {
+	if c.repeated, c.where, ok = x.account.repeated(q); !ok {
 		return nil, nil //nolint:nilnil // it cannot
 	}
 	if nodes {
@@ -130,10 +131,10 @@ func divide(apart, some *[]string, condition string) {
 // only adds which of a column's values are wanted; it returns false where they are too many.
 func (c *counting) only(ctx context.Context, column string, wanted func(string) bool) (ok bool, err error) {
 	var all []string
-	for _, name := range c.names {
+	for _, shard := range c.shards {
 		var some []string
 		sql := "SELECT DISTINCT " + column + c.from("", column)
-		err := c.c.ask(ctx, c.of[name], sql, func() { some = nil }, func(scan func(...any) error) error {
+		err := shard.ask(ctx, sql, func() { some = nil }, func(scan func(...any) error) error {
 			var v string
 			err := scan(&v)
 			if err == nil && wanted(v) {
@@ -159,9 +160,9 @@ func (c *counting) count(ctx context.Context, sum *query.Tally) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for _, name := range c.names {
+	for _, shard := range c.shards {
 		wg.Go(func() {
-			if err := c.shard(ctx, c.of[name], sum); err != nil {
+			if err := c.countIn(ctx, shard, sum); err != nil {
 				cancel(fmt.Errorf("count: %w", err))
 			}
 		})
@@ -170,11 +171,11 @@ func (c *counting) count(ctx context.Context, sum *query.Tally) error {
 	return context.Cause(ctx)
 }
 
-// shard adds what a shard counts.
-func (c *counting) shard(ctx context.Context, nodes []*node, sum *query.Tally) error {
+// countIn adds what a shard counts.
+func (c *counting) countIn(ctx context.Context, in *shard, sum *query.Tally) error {
 	var events uint64
 	var first, last int64
-	err := c.c.ask(ctx, nodes, "SELECT count(), min(ts_ms), max(ts_ms)"+c.from("", "ts_ms"), func() {}, func(scan func(...any) error) error {
+	err := in.ask(ctx, "SELECT count(), min(ts_ms), max(ts_ms)"+c.from("", "ts_ms"), func() {}, func(scan func(...any) error) error {
 		return scan(&events, &first, &last)
 	})
 	if err != nil || events == 0 {
@@ -185,11 +186,11 @@ func (c *counting) shard(ctx context.Context, nodes []*node, sum *query.Tally) e
 	sum.Time(first, last)
 	c.mu.Unlock()
 	if sum.Combines() {
-		return c.values(ctx, nodes, sum, query.FieldEach, combination(c.fields))
+		return c.values(ctx, in, sum, query.FieldEach, combination(c.fields))
 	}
 	for _, f := range c.fields {
 		if e, ok := single(f); ok {
-			if err := c.values(ctx, nodes, sum, f, []expression{e}); err != nil {
+			if err := c.values(ctx, in, sum, f, []expression{e}); err != nil {
 				return err
 			}
 		}
@@ -198,7 +199,7 @@ func (c *counting) shard(ctx context.Context, nodes []*node, sum *query.Tally) e
 }
 
 // values adds the values of a field, of which the expressions are the parts, and how many events have each.
-func (c *counting) values(ctx context.Context, nodes []*node, sum *query.Tally, f query.Field, of []expression) error {
+func (c *counting) values(ctx context.Context, in *shard, sum *query.Tally, f query.Field, of []expression) error {
 	var memory *query.Memory
 	var some *query.Tally
 	begin := func() {
@@ -212,7 +213,7 @@ func (c *counting) values(ctx context.Context, nodes []*node, sum *query.Tally, 
 		to = append(to, &text[i])
 	}
 	to = append(to, &n)
-	err := c.c.ask(ctx, nodes, c.grouped(of), begin, func(scan func(...any) error) error {
+	err := in.ask(ctx, c.grouped(of), begin, func(scan func(...any) error) error {
 		if err := scan(to...); err != nil {
 			return err
 		}

@@ -2,7 +2,9 @@ package clickhouse
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -23,6 +25,9 @@ func single(f query.Field) (e expression, ok bool) {
 		return expression{sql: "node", column: "node"}, true
 	case f == query.FieldMinute, f == query.FieldHour:
 		return expression{sql: fmt.Sprintf("toString(intDiv(ts_ms, %d))", query.UnitMs(f)), column: "ts_ms"}, true
+	case f.IsOther():
+		name := otherName(f)
+		return expression{sql: fmt.Sprintf("arrayJoin(arrayMap(v -> substring(v, %d), arrayFilter(v -> startsWith(v, %s), %s)))", len(name)+1, quote(name), others), column: others}, true
 	case !hasColumn(f):
 		return e, false
 	case several(f):
@@ -53,15 +58,12 @@ func combination(fields []query.Field) (list []expression) {
 
 // inColumns says whether columns tell the values of fields, and all combinations of these.
 func inColumns(fields []query.Field) bool {
-	each, named := slices.Contains(fields, query.FieldEach), slices.Contains(fields, query.FieldUnnamed)
+	each := slices.Contains(fields, query.FieldEach)
 	for i, f := range fields {
 		if f == query.FieldEach || f == query.FieldUnnamed || f == query.FieldOdd && !each {
 			continue // whoever has a value is not counted
 		}
-		if f.IsOther() && named && apartOf(f) == apartNamed && !each {
-			continue // likewise
-		}
-		if _, ok := single(f); !ok || each && slices.Contains(fields[:i], f) {
+		if _, ok := single(f); !ok || each && (f.IsOther() || slices.Contains(fields[:i], f)) {
 			return false
 		}
 	}
@@ -84,14 +86,12 @@ func (c *counting) grouped(of []expression) string {
 // from is where rows are read that are counted, of which the columns are needed, and a condition that they meet, too, unless it is empty. Of rows
 // with the same key it is one.
 func (c *counting) from(and string, columns ...string) string {
-	all := slices.Concat(c.where, c.some)
+	narrow := slices.Concat(c.narrow, c.some)
 	if and != "" {
-		all = append(all, and)
+		narrow = append(narrow, and)
 	}
-	where := strings.Join(all, " AND ")
-	table := c.c.address.Database + ".events WHERE " + where
 	if c.repeated == "" {
-		return " FROM " + table
+		return rowsOf(c.table(), narrow, c.seen)
 	}
 	slices.Sort(columns)
 	columns = slices.Compact(columns)
@@ -101,22 +101,28 @@ func (c *counting) from(and string, columns ...string) string {
 			columns = append(columns, k)
 		}
 	}
-	return fmt.Sprintf(" FROM (SELECT %s FROM %s AND NOT %s UNION ALL SELECT %s FROM (SELECT %s FROM %s AND %s LIMIT 1 BY %s))",
-		needed, table, c.repeated, needed, strings.Join(columns, ", "), table, c.repeated, key)
+	once, again := rowsOf(c.table(), narrow, append(slices.Clip(c.seen), "NOT "+c.repeated)), rowsOf(c.table(), append(narrow, c.where), append(slices.Clip(c.seen), c.repeated))
+	return fmt.Sprintf(" FROM (SELECT %s%s UNION ALL SELECT %s FROM (SELECT %s%s LIMIT 1 BY %s))", needed, once, needed, strings.Join(columns, ", "), again, key)
 }
 
-// repeated is what rows meet of which there may be others with the same key, among those of the query's time; "": there are none. ok is false
-// where they are too many to be named.
-func (a *account) repeated(q *query.Query) (condition string, ok bool) {
-	var list []string
+// repeated is what rows meet of which there may be others with the same key, among those of the query's time; "": there are none. where narrows them
+// to their partitions. ok is false where they are too many to be named.
+func (a *account) repeated(q *query.Query) (condition, where string, ok bool) {
+	var list, batches []string
+	days := map[int32]bool{}
 	for _, r := range a.again {
 		if p := a.parts[r.part]; p != nil && outside(p, q) {
 			continue
 		}
-		list = append(list, fmt.Sprintf("(%s, %d)", quote(r.store), r.batch))
+		list, batches = append(list, fmt.Sprintf("(%s, %d)", quote(r.store), r.batch)), append(batches, strconv.FormatUint(r.batch, 10))
+		days[dayNumber(r.part.Day)] = true
 	}
 	if len(list) == 0 {
-		return "", true
+		return "", "", true
 	}
-	return "(store, batch) IN (" + strings.Join(list, ", ") + ")", len(list) <= maxList
+	var of []string
+	for _, day := range slices.Sorted(maps.Keys(days)) {
+		of = append(of, fmt.Sprintf("day = %d", day))
+	}
+	return "(store, batch) IN (" + strings.Join(list, ", ") + ")", "(" + strings.Join(of, " OR ") + ") AND batch IN (" + strings.Join(batches, ", ") + ")", len(list) <= maxList
 }

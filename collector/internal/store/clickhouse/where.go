@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -83,12 +82,16 @@ func like(pattern string) string {
 func condition(c *store.Condition) string {
 	var any []string
 	for _, f := range c.Fields {
-		if !hasColumn(f) || len(c.Exact) > maxList {
+		switch {
+		case len(c.Exact) > maxList:
 			return ""
-		}
-		if several(f) {
+		case f.IsOther():
+			any = append(any, ofOthers(f, c))
+		case !hasColumn(f):
+			return ""
+		case several(f):
 			any = append(any, ofList(column(f), c))
-		} else {
+		default:
 			any = append(any, ofOne(column(f), c))
 		}
 	}
@@ -111,6 +114,22 @@ func ofList(col string, c *store.Condition) string {
 		return "arrayExists(v -> position(v, " + quote(c.Part) + ") > 0, " + col + ")"
 	}
 	return "notEmpty(" + col + ")"
+}
+
+// ofOthers is what others meets of a field that Other returns.
+func ofOthers(f query.Field, c *store.Condition) string {
+	if c.Exact != nil {
+		named := store.Condition{Exact: make([]string, len(c.Exact))}
+		for i, v := range c.Exact {
+			named.Exact[i] = otherOf(f, v)
+		}
+		return ofList(others, &named)
+	}
+	is := "startsWith(v, " + quote(otherName(f)) + ")"
+	if c.Part != "" {
+		is += " AND position(v, " + quote(c.Part) + ") > 0"
+	}
+	return "arrayExists(v -> " + is + ", " + others + ")"
 }
 
 // ofOne is what a column meets that has a value, as stored makes it.
@@ -182,16 +201,23 @@ func (a *account) days(q *query.Query) string {
 			out[part.Day] = outside(p, q)
 		}
 	}
-	var days []string
-	for day, is := range out {
-		if is {
-			days = append(days, strconv.Itoa(int(dayNumber(day))))
+	// A server passes over partitions by comparisons of the day, and not by NOT IN.
+	var runs []string
+	all := slices.Sorted(maps.Keys(out))
+	for i := 0; i < len(all); i++ {
+		if !out[all[i]] {
+			continue
 		}
+		first := all[i]
+		for i+1 < len(all) && out[all[i+1]] && all[i+1] == all[i]+1 {
+			i++
+		}
+		runs = append(runs, fmt.Sprintf("(day < %d OR day > %d)", dayNumber(first), dayNumber(all[i])))
 	}
-	if len(days) == 0 || len(days) > maxList {
+	if len(runs) > maxList {
 		return ""
 	}
-	return "day NOT IN (" + strings.Join(days, ", ") + ")"
+	return strings.Join(runs, " AND ")
 }
 
 // outside says that no event of a part is of the query's time, those without a time aside.

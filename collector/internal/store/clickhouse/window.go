@@ -43,13 +43,30 @@ func (f *found) compare(o *found) int {
 
 // reader reads the rows of one shard.
 type reader struct {
-	c       *servers
-	nodes   []*node
-	where   string
+	shard   *shard
+	table   string
+	narrow  []string // what rows meet
+	seen    []string // likewise
 	reverse bool
 }
 
-func (r *reader) from() string { return " FROM " + r.c.address.Database + ".events WHERE " + r.where }
+// from is where rows are read that meet the condition, too, unless that is empty.
+func (r *reader) from(and string) string {
+	if and == "" {
+		return rowsOf(r.table, r.narrow, r.seen)
+	}
+	return rowsOf(r.table, append(slices.Clip(r.narrow), and), r.seen)
+}
+
+// rowsOf is where rows are read. By PREWHERE a server reads the other columns of those only that meet what narrows: texts are most of all, and which
+// collector's a row is would be half of what remains.
+func rowsOf(table string, narrow, seen []string) string {
+	s := " FROM " + table
+	if len(narrow) > 0 {
+		s += " PREWHERE " + strings.Join(narrow, " AND ")
+	}
+	return s + " WHERE " + strings.Join(seen, " AND ")
+}
 
 // read calls give with the rows of each window, in order.
 func (r *reader) read(ctx context.Context, give func([]found) error) error {
@@ -62,8 +79,8 @@ func (r *reader) read(ctx context.Context, give func([]found) error) error {
 
 // count counts rows by times of a width.
 func (r *reader) count(ctx context.Context, and string, width int64) (list []window, err error) {
-	sql := fmt.Sprintf("SELECT intDiv(ts_ms, %d) AS w, count(), sum(size)%s%s GROUP BY w ORDER BY w", width, r.from(), and)
-	err = r.c.ask(ctx, r.nodes, sql, func() { list = nil }, func(scan func(...any) error) error {
+	sql := fmt.Sprintf("SELECT intDiv(ts_ms, %d) AS w, count(), sum(size)%s GROUP BY w ORDER BY w", width, r.from(and))
+	err = r.shard.ask(ctx, sql, func() { list = nil }, func(scan func(...any) error) error {
 		var w int64
 		var x window
 		err := scan(&w, &x.rows, &x.bytes)
@@ -100,7 +117,7 @@ func (r *reader) windows(ctx context.Context, list []window, level int, begun *b
 
 // window reads one: at once, or divided.
 func (r *reader) window(ctx context.Context, w window, level int, begun *bool, give func([]found) error) error {
-	within := fmt.Sprintf(" AND ts_ms >= %d AND ts_ms <= %d", w.from, w.to)
+	within := fmt.Sprintf("ts_ms >= %d AND ts_ms <= %d", w.from, w.to)
 	switch small := w.rows <= windowRows && w.bytes <= windowBytes; {
 	case !small && level+1 < len(widths):
 		list, err := r.count(ctx, within, widths[level+1])
@@ -146,11 +163,11 @@ func (r *reader) rows(ctx context.Context, and string, most int) (list []found, 
 	if r.reverse {
 		by = strings.ReplaceAll(order, ",", " DESC,") + " DESC"
 	}
-	sql := "SELECT " + read + r.from() + and + " ORDER BY " + by
+	sql := "SELECT " + read + r.from(and) + " ORDER BY " + by
 	if most > 0 {
 		sql += fmt.Sprintf(" LIMIT %d", most)
 	}
-	err = r.c.ask(ctx, r.nodes, sql, func() { list = list[:0] }, func(scan func(...any) error) error {
+	err = r.shard.ask(ctx, sql, func() { list = list[:0] }, func(scan func(...any) error) error {
 		var f found
 		var counted, transport uint8
 		var addr, proved string
@@ -167,45 +184,51 @@ func (r *reader) rows(ctx context.Context, and string, most int) (list []found, 
 
 // question is what is asked of each shard.
 type question struct {
-	c       *servers
-	names   []string // of the shards
-	of      map[string][]*node
+	shards  []*shard
+	db      string
+	narrow  []string // what rows meet that may match
 	seen    []string // what rows meet that the snapshot has
-	where   []string // what rows meet that may match
 	account *account
 }
 
+// table is the events'.
+func (x *question) table() string { return x.db + ".events" }
+
 // question returns what a query asks.
 func (s *snapshot) question(ctx context.Context, q *query.Query) (x question, err error) {
-	x.c = s.e.cluster
+	c := s.e.cluster
+	x.db = c.address.Database
 	if x.account, err = s.e.known(ctx, fresh); err != nil {
 		return x, err
 	}
-	if x.names, x.of, err = x.c.shards(ctx); err != nil {
+	names, of, err := c.shards(ctx)
+	if err != nil {
 		return x, err
 	}
-	x.seen = s.seen(q, x.account)
-	x.where = append(where(q), x.seen...)
+	for _, name := range names {
+		x.shards = append(x.shards, c.shard(of[name]))
+	}
+	x.narrow, x.seen = where(q), s.seen(q, x.account)
 	if days := x.account.days(q); days != "" {
-		x.where = append(x.where, days)
+		x.narrow = append(x.narrow, days)
 	}
 	if q.AfterBatch > 0 {
 		if x.account.several && !q.Own {
 			return x, fmt.Errorf("%w: batches are one collector's, and several collectors store in this cluster: search by time", query.ErrQuery)
 		}
-		x.where = append(x.where, fmt.Sprintf("batch > %d", q.AfterBatch))
+		x.seen = append(x.seen, fmt.Sprintf("batch > %d", q.AfterBatch))
 	}
 	return x, nil
 }
 
 // readers returns a reader of each shard's rows that meet the condition, too, unless that is empty.
 func (x *question) readers(reverse bool, and string) (list []*reader) {
-	where := x.where
+	narrow := x.narrow
 	if and != "" {
-		where = append(slices.Clip(where), and)
+		narrow = append(slices.Clip(narrow), and)
 	}
-	for _, name := range x.names {
-		list = append(list, &reader{c: x.c, nodes: x.of[name], where: strings.Join(where, " AND "), reverse: reverse})
+	for _, shard := range x.shards {
+		list = append(list, &reader{shard: shard, table: x.table(), narrow: narrow, seen: x.seen, reverse: reverse})
 	}
 	return list
 }

@@ -1,0 +1,86 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// shard is one of a cluster for one question, which may take several statements. What is asked for was stored before the question began, so a server
+// that had it once has it for all of them.
+type shard struct {
+	c     *servers
+	nodes []*node
+
+	mu    sync.Mutex
+	whole map[*node]bool // guarded by mu: those that have all that is asked for
+}
+
+// shard returns a shard with these servers for one question.
+func (c *servers) shard(nodes []*node) *shard {
+	return &shard{c: c, nodes: nodes, whole: map[*node]bool{}}
+}
+
+// ask is that of a question of one statement.
+func (c *servers) ask(ctx context.Context, nodes []*node, sql string, begin func(), row func(scan func(...any) error) error) error {
+	return c.shard(nodes).ask(ctx, sql, begin, row)
+}
+
+// ask runs a statement and calls row for each row of its answer, from one server alone: begin is called before a server is asked, and
+// forgets what another one gave before it failed. query.ErrStop of row ends the answer without an error.
+func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan func(...any) error) error) error {
+	settings := s.c.reading(len(s.nodes))
+	return s.c.on(ctx, s.nodes, func(ctx context.Context, n *node) (err error) {
+		defer func() {
+			if err != nil {
+				s.is(n, false)
+			}
+		}()
+		if err := s.complete(ctx, n); err != nil {
+			return err
+		}
+		begin()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		rows, err := n.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := row(rows.Scan); err != nil {
+				cancel() // Close would read the rest
+				err = errors.Join(err, rows.Close())
+				if errors.Is(err, query.ErrStop) {
+					return nil
+				}
+				return err
+			}
+		}
+		return errors.Join(rows.Err(), rows.Close())
+	})
+}
+
+// complete asks a server, once, whether it has all that is asked for.
+func (s *shard) complete(ctx context.Context, n *node) error {
+	s.mu.Lock()
+	whole := s.whole[n]
+	s.mu.Unlock()
+	if whole {
+		return nil
+	}
+	if err := s.c.complete(ctx, n, len(s.nodes)); err != nil {
+		return err
+	}
+	s.is(n, true)
+	return nil
+}
+
+func (s *shard) is(n *node, whole bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole[n] = whole
+}
