@@ -67,7 +67,7 @@ func run() (returned error) {
 	store := flag.String("store", "", "folder in which -only days and terabyte keep their stores, or have some that they only ask")
 	asks := flag.String("ask", "few,many,counts", "what -only days asks: for few records, for many, for counts")
 	victoria := flag.String("victorialogs", "", "VictoriaLogs' program, for -only victorialogs")
-	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger,seal", "parts to run")
+	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger,seal,cluster", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
 	hosts := flag.Int("hosts", 1, "hosts whose records are searched")
@@ -133,7 +133,7 @@ func run() (returned error) {
 	b.machine()
 	parts := map[string]func() error{
 		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "share": b.ledgerShare, "seal": b.seal, "versions": b.versions,
-		"groups": b.groupsOnly, "days": b.manyDays, "terabyte": b.terabyte, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction, "running": b.runningDay,
+		"groups": b.groupsOnly, "days": b.manyDays, "terabyte": b.terabyte, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction, "running": b.runningDay, "cluster": b.cluster,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
