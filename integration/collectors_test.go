@@ -337,7 +337,7 @@ func TestClusterCollectorLost(t *testing.T) {
 	}) || !strings.Contains(string(r.Stdout), want) {
 		t.Fatalf("forgetting east: %v, exit %d %s%s", err, r.Code, r.Stdout, r.Stderr)
 	}
-	r, err = west.Command(time.Minute, "coverage", "web1")
+	r, err = west.Command(time.Minute, "coverage", "-n", "web1")
 	if text := string(r.Stdout); err != nil || r.Code != 3 || !strings.Contains(text, fmt.Sprintf("collector-lost at collector: %d records", len(lost))) {
 		t.Errorf("coverage of web1: %v, exit %d %s%s", err, r.Code, text, r.Stderr)
 	}

@@ -23,7 +23,8 @@ func Joined(lists [][]Found) []Found {
 	return out
 }
 
-// JoinedBySender is Joined of the events of each sender: who sends under a name that is another's adds nothing to that one's events.
+// JoinedBySender is Joined of the events of each sender: who sends under a name that is another's adds nothing to that one's events. Events whose sender
+// is not known stay as they are.
 func JoinedBySender(lists [][]Found) (out []Found) {
 	for len(lists) > 0 {
 		from := lists[0][0].SentBy()
@@ -44,7 +45,11 @@ func JoinedBySender(lists [][]Found) (out []Found) {
 				others = append(others, rest)
 			}
 		}
-		out, lists = append(out, Joined(same)...), others
+		if lists = others; from == "" { // nobody knows whose they are
+			out = append(out, slices.Concat(same...)...)
+		} else {
+			out = append(out, Joined(same)...)
+		}
 	}
 	return out
 }

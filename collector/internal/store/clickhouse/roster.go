@@ -116,7 +116,7 @@ func (e *Engine) MemberHosts(ctx context.Context, member string) (list []store.M
 	if member != "" {
 		of = " WHERE store = " + quote(member)
 	}
-	sql := "SELECT store, host, max(at), argMax(batch, at), argMax(received, at), argMax(stored, at), argMax(since, at), argMax(data, at) FROM " + e.cluster.address.Database + ".hosts" + of + " GROUP BY store, host"
+	sql := "SELECT store, host, max(at), argMax(batch, at), argMax(received, at), argMax(stored, at), argMax(since, at), argMax(data, at) FROM " + e.cluster.address.Database + ".hosts" + of + " GROUP BY store, host ORDER BY store, host"
 	err = e.cluster.ask(ctx, first, sql, func() { list = nil }, func(scan func(...any) error) error {
 		var h store.MemberHost
 		var at, since uint64
