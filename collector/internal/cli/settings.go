@@ -76,9 +76,9 @@ func (o *options) table() settings.Table {
 					"Each server needs the macros shard and replica."},
 			{Key: conf.Path("store_folder", &c.StoreFolder), Arg: "FOLDER", Example: server.DefaultStore,
 				Doc: "Folder of what a collector keeps itself where store names a cluster: journal, hosts, ledger and log; " + server.DefaultStore + " when it is not said."},
-			{Key: conf.Word("cluster_name", &c.ClusterName), Arg: "NAME", Unset: "the name of the machine",
+			{Key: conf.Word("cluster_name", &c.ClusterName), Arg: "NAME", Example: "collector1", Unset: "the name of the machine",
 				Doc: "What this collector is called among those that keep their events in the same cluster, where store names one: in hosts, and in what answers lack."},
-			{Key: conf.Word("cluster_address", &c.ClusterAddress), Arg: "HOST:PORT", Unset: "the first of grpc",
+			{Key: conf.Word("cluster_address", &c.ClusterAddress), Arg: "HOST:PORT", Example: "collector1.example.com:6060", Unset: "the first of grpc",
 				Doc: "Where these reach the gRPC port of this collector, whose certificate has HOST.\n" +
 					"They ask it for what it has received and not stored yet, by certificates of the role read: without that their answers say what they lack."},
 			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
