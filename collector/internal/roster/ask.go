@@ -157,7 +157,7 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 		if m.Store == r.cfg.Self.Store {
 			continue
 		}
-		if state != "running" {
+		if state != "running" || m.Bad != nil {
 			a.absent = append(a.absent, m)
 		}
 		if state == "stopped" || state == "lost" {
@@ -165,6 +165,8 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 		}
 		why := ""
 		switch {
+		case m.Bad != nil:
+			why = m.Bad.Error()
 		case state == "silent":
 			why = fmt.Sprintf("it was not heard of since %s", time.UnixMilli(m.At).UTC().Format(time.RFC3339))
 		case m.Address == "":

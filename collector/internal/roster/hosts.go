@@ -72,7 +72,8 @@ func (r *Roster) Hosts(ctx context.Context) ([]*fleet.Host, error) {
 		}
 		h := &fleet.Host{}
 		if err := proto.Unmarshal(x.Data, h); err != nil {
-			return nil, fmt.Errorf("%w: what the collector %s says of the host %.200q: %w", store.ErrDamaged, called[x.Store], x.Host, err)
+			api.Lacks(ctx, api.Lack{Collector: called[x.Store], Part: true, Err: fmt.Errorf("%w: what it says of the host %.200q: %w", store.ErrDamaged, x.Host, err)})
+			continue
 		}
 		h.Name = []byte(x.Host)
 		h.Connected = h.GetConnected() && state[x.Store] == "running"

@@ -219,3 +219,30 @@ func TestWhoHasWhom(t *testing.T) {
 		t.Errorf("without the cluster: %v, %v, lacking %v", list, err, lacking())
 	}
 }
+
+// What one collector wrote and nobody can read is said as a lack of it: the others' answers go on, and it can be said to be gone.
+func TestUnreadable(t *testing.T) {
+	data, err := proto.Marshal(&fleet.Host{Name: []byte("db1"), Records: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &list{
+		members: []store.Member{{Store: "a", Name: "east", At: now}, {Store: "b", At: now, Bad: store.ErrDamaged}},
+		hosts:   []store.MemberHost{{Store: "b", Host: "web1", Data: []byte{0xff}}, {Store: "b", Host: "db1", Received: 5, Data: data}},
+	}
+	r := opened(l, head.Standing{Host: "web1", Received: 10, Stored: 10})
+	ctx, lacking := api.NoteLacks(t.Context())
+	list, err := r.Hosts(ctx)
+	if got := lacking(); err != nil || len(list) != 2 || len(got) != 1 || got[0].Collector != "/b" || !errors.Is(got[0].Err, store.ErrDamaged) {
+		t.Errorf("hosts: %v, %v, lacking %v", list, err, got)
+	}
+	ctx, lacking = api.NoteLacks(t.Context())
+	a, err := r.ask(ctx)
+	if got := lacking(); err != nil || len(a.others) != 0 || len(a.absent) != 1 || len(got) != 1 || got[0].Why() != store.ErrDamaged.Error() {
+		t.Errorf("ask: %v, %+v, lacking %v", err, a, got)
+	}
+	l.members[1].At = now - 60_000
+	if c, _, err := r.Forget(t.Context(), "b"); err != nil || c.GetState() != "lost" {
+		t.Errorf("forget: %v, %v", c, err)
+	}
+}

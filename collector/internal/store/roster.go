@@ -10,7 +10,7 @@ import (
 type Roster interface {
 	// Enter makes durable what this collector says of itself, and of some hosts what it has of them; others stay as they were.
 	Enter(ctx context.Context, m *Member, hosts []MemberHost) error
-	// Members returns the collectors that have ever entered, this one too.
+	// Members returns the collectors that have ever entered, this one too. Of one whose word cannot be read Bad says so.
 	Members(ctx context.Context) ([]Member, error)
 	// MemberHosts returns what they have said of hosts; of one collector, or of all where it is "".
 	MemberHosts(ctx context.Context, member string) ([]MemberHost, error)
@@ -53,6 +53,8 @@ type Member struct {
 	Stopped bool `json:"stopped,omitempty"`
 	// Lost is when it was said to be gone for good; 0: never, or it was heard of since.
 	Lost int64 `json:"-"`
+	// Bad says that what it wrote cannot be read: nothing but Store, At and Lost is known of it.
+	Bad error `json:"-"`
 }
 
 // MemberHost is what a collector has of a host.

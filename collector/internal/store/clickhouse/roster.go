@@ -65,25 +65,14 @@ func (e *Engine) Members(ctx context.Context) (list []store.Member, err error) {
 		return nil, err
 	}
 	db := e.cluster.address.Database
-	var bad error
-	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(data, at) FROM "+db+".collectors GROUP BY store ORDER BY store", func() { list, bad = nil, nil },
+	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(data, at) FROM "+db+".collectors GROUP BY store ORDER BY store", func() { list = nil },
 		func(scan func(...any) error) error {
-			var m store.Member
+			var id, data string
 			var at uint64
-			var data string
-			if err := scan(&m.Store, &at, &data); err != nil {
-				return err
-			}
-			if err := json.Unmarshal([]byte(data), &m); err != nil {
-				bad = fmt.Errorf("%w: what the collector of the store %s says of itself: %w", store.ErrDamaged, m.Store, err)
-			}
-			m.At = int64(at)
-			list = append(list, m)
-			return nil
+			err := scan(&id, &at, &data)
+			list = append(list, memberOf(id, int64(at), data))
+			return err
 		})
-	if err == nil {
-		err = bad
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read which collectors there are: %w", err)
 	}
@@ -104,6 +93,16 @@ func (e *Engine) Members(ctx context.Context) (list []store.Member, err error) {
 		}
 	}
 	return list, nil
+}
+
+// memberOf reads what a collector wrote of itself. One row that cannot be read must not keep the others from answering.
+func memberOf(id string, at int64, data string) store.Member {
+	m := store.Member{}
+	if err := json.Unmarshal([]byte(data), &m); err != nil {
+		m = store.Member{Bad: fmt.Errorf("%w: what the collector of the store %s says of itself: %w", store.ErrDamaged, id, err)}
+	}
+	m.Store, m.At = id, at
+	return m
 }
 
 // MemberHosts implements store.Roster.
