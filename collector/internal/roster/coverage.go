@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,8 +141,12 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		}
 		c := &fleet.Coverage{}
 		if err := proto.Unmarshal(h.Data, c); err != nil {
-			return fmt.Errorf("%w: the account of the collector %s about the host %.200q: %w", store.ErrDamaged, a.m.Name, h.Host, err)
+			err = fmt.Errorf("%w: its account of the host %.200q: %w", store.ErrDamaged, h.Host, err)
+			api.Lacks(ctx, api.Lack{Collector: cmp.Or(a.m.Name, a.m.Store), Part: true, Err: err})
+			to := a.r.cfg.Now().UnixMilli()
+			c = several.Unsaid(nil, min(h.At, to-1), to)
 		}
+		c.Host = []byte(h.Host) // whatever it says of itself
 		l, is := lost[h.Host]
 		delete(lost, h.Host)
 		if err := give(c, l, is); err != nil {

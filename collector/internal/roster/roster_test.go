@@ -246,3 +246,28 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("forget: %v, %v", c, err)
 	}
 }
+
+// A copy of an account that cannot be read, or names another host, hides neither the hosts behind it nor what is lost.
+func TestDamagedAccount(t *testing.T) {
+	other, err := proto.Marshal(&fleet.Coverage{Host: []byte("web9"), State: "complete", FromMs: 1000, ToMs: 9000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &list{
+		hosts:    []store.MemberHost{{Store: "b", Host: "db1", At: 9000, Batch: 3, Received: 100, Stored: 60, Since: 8000}, {Store: "b", Host: "new1", At: 9000, Batch: 3, Received: 5, Since: 8000}},
+		accounts: []store.MemberHost{{Host: "app1", At: 9000, Data: []byte{0xff}}, {Host: "db1", At: 9000, Data: []byte{0xff}}, {Host: "web1", At: 9000, Data: other}},
+	}
+	gone := &absent{r: opened(l), m: store.Member{Store: "b", Name: "west", Lost: 9001}}
+	ctx, lacking := api.NoteLacks(t.Context())
+	var got []string
+	err = gone.Coverage(ctx, &fleet.CoverageRequest{}, func(c *fleet.Coverage) error {
+		got = append(got, string(c.GetHost())+" "+c.GetState())
+		return nil
+	})
+	if d := cmp.Diff([]string{"app1 unknown", "db1 lost", "web1 complete", "new1 lost"}, got); err != nil || d != "" {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	if list := lacking(); len(list) != 1 || list[0].Collector != "west" || !errors.Is(list[0].Err, store.ErrDamaged) {
+		t.Errorf("lacking %v", list)
+	}
+}

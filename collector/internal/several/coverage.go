@@ -84,7 +84,11 @@ func (s *Source) coverageOfEach(ctx context.Context, req *fleet.CoverageRequest)
 					return nil
 				})
 			})
-			if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrDamaged) {
+			switch {
+			case err == nil || ctx.Err() != nil:
+			case errors.Is(err, store.ErrDamaged):
+				s.lacks(m, err)
+			default:
 				s.fail(m, Failure{Err: err, Part: len(lists[i]) > 0})
 			}
 		})

@@ -1,6 +1,7 @@
 package several
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -79,5 +81,15 @@ func TestUnheard(t *testing.T) {
 		if d := cmp.Diff([]string{c.want}, got); err != nil || d != "" {
 			t.Errorf("%v (-want +got):\n%s", err, d)
 		}
+	}
+}
+
+// TestCoverageDamaged says that an answer lacks something where a collector's account is damaged.
+func TestCoverageDamaged(t *testing.T) {
+	s := opened(t, &fake{cover: []*fleet.Coverage{account(0, 1000, 1000)}}, &fake{cover: []*fleet.Coverage{account(0, 1000, 900)}, damaged: true})
+	n := 0
+	err := s.Coverage(t.Context(), &fleet.CoverageRequest{}, func(*fleet.Coverage) error { n++; return nil })
+	if got := s.Missing(); err != nil || n != 1 || len(got) != 1 || got[0].Collector != "c2" || !errors.Is(got[0].Err, store.ErrDamaged) {
+		t.Errorf("%v, %d answers, missing %v", err, n, got)
 	}
 }

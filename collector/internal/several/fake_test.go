@@ -139,6 +139,9 @@ func (f *fake) Coverage(_ context.Context, _ *fleet.CoverageRequest, fn func(*fl
 			return err
 		}
 	}
+	if f.damaged {
+		return store.ErrDamaged
+	}
 	return nil
 }
 
