@@ -2849,7 +2849,7 @@ type Collector struct {
 	Hosts    uint32 `protobuf:"varint,8,opt,name=hosts,proto3" json:"hosts,omitempty"`
 	// Whether it is the one that answers.
 	Self bool `protobuf:"varint,9,opt,name=self,proto3" json:"self,omitempty"`
-	// When it was said to be gone for good; 0: it was not.
+	// More than seen_ms where it was said to be gone for good; 0: it was not.
 	LostMs        int64 `protobuf:"varint,10,opt,name=lost_ms,json=lostMs,proto3" json:"lost_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -243,6 +243,17 @@ func (r *Roster) open(ctx context.Context, m *store.Member, after uint64) (sever
 	return t, nil
 }
 
+// answers reports whether a collector answers within a time at the address that it wrote.
+func (r *Roster) answers(ctx context.Context, m *store.Member, wait time.Duration) bool {
+	if m.Address == "" || r.cfg.Dial == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	_, err := r.open(ctx, m, 0)
+	return err == nil
+}
+
 // drop closes a connection that is not used any more.
 func (r *Roster) drop(address string, c Client) {
 	r.mu.Lock()

@@ -36,9 +36,13 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 		}
 	}
 	r.news = map[string]bool{}
+	at, err := r.clock(ctx)
 	r.entering.Unlock()
 	for some := range slices.Chunk(names, copyHosts) {
-		if err := r.copyAccounts(ctx, some); err != nil {
+		if err == nil {
+			err = r.copyAccounts(ctx, at, some)
+		}
+		if err != nil {
 			r.entering.Lock()
 			for _, name := range names {
 				r.news[string(name)] = true
@@ -50,9 +54,8 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 	return nil
 }
 
-func (r *Roster) copyAccounts(ctx context.Context, names [][]byte) error {
+func (r *Roster) copyAccounts(ctx context.Context, at int64, names [][]byte) error {
 	var list []store.MemberHost
-	at := r.cfg.Now().UnixMilli()
 	err := r.cfg.Own.Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
 		if c.GetUnheard() {
 			return nil

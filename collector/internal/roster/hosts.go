@@ -139,7 +139,10 @@ func (r *Roster) Forget(ctx context.Context, name string) (*fleet.Collector, []*
 		return nil, nil, fmt.Errorf("%w that is gone: %s runs, and was heard of at %s; stop it first, and wait for half a minute", api.ErrNoCollector, called, time.UnixMilli(m.At).UTC().Format(time.RFC3339))
 	}
 	if m.Lost == 0 {
-		m.Lost = max(r.cfg.Now().UnixMilli(), m.At+1)
+		if r.answers(ctx, m, askWait) {
+			return nil, nil, fmt.Errorf("%w that is gone: %s answers at %s, though it cannot write to the cluster; stop it first", api.ErrNoCollector, called, m.Address)
+		}
+		m.Lost = m.At + 1 // by its clock, not by ours: its next word undoes it
 		if err := r.cfg.Roster.Lose(ctx, m.Store, m.Lost); err != nil {
 			return nil, nil, err
 		}

@@ -61,6 +61,7 @@ type Roster struct {
 	entering sync.Mutex // one enters at a time
 	entered  map[string]store.MemberHost
 	last     int64           // when, in ms since 1970; 0: not yet
+	at       int64           // what is written next is of a later time; 0: that is not known yet
 	news     map[string]bool // hosts of which something came since their account was written
 
 	adopted int64 // when that was done last; of Adopt's caller
@@ -118,7 +119,10 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 		return err
 	}
 	standings, batch := r.cfg.Standings()
-	now := r.cfg.Now().UnixMilli()
+	now, err := r.clock(ctx)
+	if err != nil {
+		return err
+	}
 	of := map[string]*fleet.Host{}
 	for _, h := range own {
 		of[string(h.GetName())] = h
@@ -162,6 +166,24 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 	}
 	r.last = now
 	return nil
+}
+
+// clock returns the time of what is written next, always later than that of what this collector wrote before, also in an earlier run and when the machine's
+// clock was ahead: of two rows the later one counts. entering is held.
+func (r *Roster) clock(ctx context.Context) (int64, error) {
+	if r.at == 0 {
+		members, err := r.cfg.Roster.Members(ctx)
+		if err != nil {
+			return 0, err
+		}
+		for i := range members {
+			if m := &members[i]; m.Store == r.cfg.Self.Store {
+				r.at = max(m.At, m.Lost)
+			}
+		}
+	}
+	r.at = max(r.cfg.Now().UnixMilli(), r.at+1)
+	return r.at, nil
 }
 
 // since is when what is new may have come: behind the last time that was written.

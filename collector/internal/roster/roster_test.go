@@ -271,3 +271,43 @@ func TestDamagedAccount(t *testing.T) {
 		t.Errorf("lacking %v", list)
 	}
 }
+
+// neighbour is another collector, which answers.
+type neighbour struct {
+	Client
+	id string
+}
+
+func (n *neighbour) Status(context.Context) (*fleet.StatusResponse, error) {
+	return &fleet.StatusResponse{StoreId: n.id}, nil
+}
+func (n *neighbour) Close() error { return nil }
+
+// What a collector writes counts more than what it wrote before, though its clock was ahead then, and than that it was said to be gone.
+func TestClockAhead(t *testing.T) {
+	l := &list{members: []store.Member{{Store: "a", At: now + 3_600_000, Lost: now + 3_600_001, Stopped: true}}}
+	r := opened(l, head.Standing{Host: "web1", Received: 10, Stored: 10})
+	for i := range int64(2) {
+		if err := r.Enter(t.Context(), false); err != nil || l.self.At != now+3_600_002+i {
+			t.Errorf("%v, written as of %d", err, l.self.At)
+		}
+	}
+	if err := r.CopyAccounts(t.Context()); err != nil || len(l.accounts) != 1 || l.accounts[0].At <= l.self.At {
+		t.Errorf("%v, accounts %+v", err, l.accounts)
+	}
+}
+
+// A collector is gone by its own clock, so that its next word undoes it; one that answers is not.
+func TestForgetClocks(t *testing.T) {
+	l := &list{members: []store.Member{{Store: "a", Name: "east", At: now}, {Store: "b", Name: "west", At: now - 3_600_000, Address: "west:1"}}}
+	r := opened(l)
+	there := &neighbour{id: "b"}
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return there, nil }
+	if _, _, err := r.Forget(t.Context(), "west"); !errors.Is(err, api.ErrNoCollector) || l.members[1].Lost != 0 {
+		t.Errorf("one that answers is forgotten: %v, %+v", err, l.members[1])
+	}
+	there.id = "another"
+	if _, _, err := r.Forget(t.Context(), "west"); err != nil || l.members[1].Lost != l.members[1].At+1 {
+		t.Errorf("%v, %+v", err, l.members[1])
+	}
+}

@@ -27,7 +27,7 @@ type Roster interface {
 	// Seen returns which batch of each other collector is the last that answers have from now on, as it was not before a time; see
 	// query.Query.Others.
 	Seen(ctx context.Context, notBefore time.Time) (map[string]uint64, error)
-	// Lose makes durable that a collector is gone for good: what it has put on hold is so no longer.
+	// Lose makes durable that a collector is gone for good, whose last word is of a time before: what it has put on hold is so no longer.
 	Lose(ctx context.Context, member string, atMs int64) error
 }
 
@@ -51,7 +51,7 @@ type Member struct {
 	At      int64  `json:"-"` // when it wrote this
 	// Stopped says that it ended in good order, and holds nothing back.
 	Stopped bool `json:"stopped,omitempty"`
-	// Lost is when it was said to be gone for good; 0: never, or it was heard of since.
+	// Lost is later than At where it was said to be gone for good; 0: never, or it was heard of since.
 	Lost int64 `json:"-"`
 	// Bad says that what it wrote cannot be read: nothing but Store, At and Lost is known of it.
 	Bad error `json:"-"`
