@@ -198,7 +198,7 @@ func (h *Head) storeTable(b *store.Batch) error {
 	h.mu.Lock()
 	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool {
 		if g.id <= b.ID && h.opts.OnSenders != nil { // else nobody asks for Standings
-			h.reached = append(h.reached, reached{g.id, g.reaches})
+			h.reach(g.id, g.reaches)
 		}
 		return g.id <= b.ID
 	})

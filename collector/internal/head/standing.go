@@ -34,6 +34,30 @@ type reached struct {
 	list  []reach
 }
 
+// reachedApart is how many stored batches' reaches are kept apart; those of later ones are put together, for the cluster may be away for long.
+const reachedApart = 64
+
+// reach keeps the reaches of a batch that is stored now. mu is held.
+func (h *Head) reach(batch uint64, list []reach) {
+	if len(h.reached) < reachedApart {
+		h.reached = append(h.reached, reached{batch, list})
+		return
+	}
+	last := &h.reached[len(h.reached)-1]
+	at := make(map[*host]int, len(last.list))
+	for i, r := range last.list {
+		at[r.of] = i
+	}
+	for _, r := range list {
+		if i, there := at[r.of]; there {
+			last.list[i] = r
+		} else {
+			last.list = append(last.list, r)
+		}
+	}
+	last.batch = batch
+}
+
 // reach is how many of a host's records are stored once a batch is.
 type reach struct {
 	of     *host

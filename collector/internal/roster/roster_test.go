@@ -3,6 +3,8 @@ package roster
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -309,5 +311,43 @@ func TestForgetClocks(t *testing.T) {
 	there.id = "another"
 	if _, _, err := r.Forget(t.Context(), "west"); err != nil || l.members[1].Lost != l.members[1].At+1 {
 		t.Errorf("%v, %+v", err, l.members[1])
+	}
+}
+
+// While the cluster takes nothing what is learned of senders is put together: each key once, the last value, behind the last batch that it came with.
+func TestSendersAway(t *testing.T) {
+	l := &list{}
+	r := opened(l)
+	for batch := range uint64(1000) {
+		r.cfg.Senders.Add(batch, []store.KV{{Key: []byte{byte(batch % 10)}, Value: []byte(strconv.FormatUint(batch, 10))}})
+		if batch%100 == 99 { // it is stored, and cannot be written
+			l.err = errors.New("away")
+			if err := r.enterSenders(t.Context(), now, batch-50, false); batch < 100 && err == nil {
+				t.Error("nothing is said")
+			}
+		}
+	}
+	kept := 0
+	for _, x := range r.cfg.Senders.learned {
+		kept += len(x.changed)
+	}
+	if len(r.cfg.Senders.learned) > learnedApart+1 || kept > 10*(learnedApart+1) {
+		t.Errorf("%d batches with %d keys are kept", len(r.cfg.Senders.learned), kept)
+	}
+	l.err, l.senders = nil, nil
+	if err := r.enterSenders(t.Context(), now, 999, false); err != nil || slices.ContainsFunc(l.senders, func(kv store.KV) bool { return string(kv.Value) >= "990" && len(kv.Value) == 3 }) {
+		t.Errorf("%v, of a batch that is not stored: %v", err, l.senders)
+	}
+	if err := r.enterSenders(t.Context(), now, 1000, false); err != nil || len(r.cfg.Senders.learned) != 0 {
+		t.Errorf("%v, left %v", err, r.cfg.Senders.learned)
+	}
+	last := map[string]string{}
+	for _, kv := range l.senders {
+		last[string(kv.Key)] = string(kv.Value)
+	}
+	for i := range 10 {
+		if got := last[string([]byte{byte(i)})]; got != strconv.Itoa(990+i) {
+			t.Errorf("key %d is %s", i, got)
+		}
 	}
 }

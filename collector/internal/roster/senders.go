@@ -19,10 +19,24 @@ const (
 	adoptBack = 2 * time.Minute
 )
 
-// learned is what came with a batch.
+// learnedApart is how many batches' changes are kept apart; what comes with later ones is put together, for the cluster may be away for long.
+const learnedApart = 8
+
+// learned is what came with a batch, and with some before it: the last value of each key.
 type learned struct {
 	batch   uint64
-	changed []store.KV
+	changed map[string][]byte
+}
+
+// take puts what is later into l.
+func (l *learned) take(batch uint64, changed []store.KV) {
+	if l.changed == nil {
+		l.changed = make(map[string][]byte, len(changed))
+	}
+	for _, kv := range changed {
+		l.changed[string(kv.Key)] = kv.Value
+	}
+	l.batch = batch
 }
 
 // Senders collects what this collector remembers of its senders until it is written.
@@ -31,38 +45,43 @@ type Senders struct {
 	learned []learned
 }
 
-// Add takes what came with a batch. It keeps changed.
+// Add takes what came with a batch. It keeps the values of changed.
 func (s *Senders) Add(batch uint64, changed []store.KV) {
 	if len(changed) == 0 {
 		return
 	}
 	s.mu.Lock()
-	s.learned = append(s.learned, learned{batch, changed})
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if len(s.learned) < learnedApart {
+		s.learned = append(s.learned, learned{})
+	}
+	s.learned[len(s.learned)-1].take(batch, changed)
 }
 
-// before returns what came with batches before one, each key once.
-func (s *Senders) before(batch uint64) (list []store.KV, n int) {
+// before takes out what came with batches before one, put together. What is not written then is put back.
+func (s *Senders) before(batch uint64) (all learned) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := map[string][]byte{}
-	for n < len(s.learned) && s.learned[n].batch < batch {
-		for _, kv := range s.learned[n].changed {
-			last[string(kv.Key)] = kv.Value
-		}
-		n++
+	n := 0
+	for ; n < len(s.learned) && s.learned[n].batch < batch; n++ {
+		all.take(s.learned[n].batch, s.learned[n].list())
 	}
-	for key, value := range last {
-		list = append(list, store.KV{Key: []byte(key), Value: value})
-	}
-	return list, n
+	s.learned = append([]learned(nil), s.learned[n:]...)
+	return all
 }
 
-// written forgets the first n.
-func (s *Senders) written(n int) {
+// putBack undoes before.
+func (s *Senders) putBack(all learned) {
 	s.mu.Lock()
-	s.learned = append([]learned(nil), s.learned[n:]...)
+	s.learned = append([]learned{all}, s.learned...)
 	s.mu.Unlock()
+}
+
+func (l *learned) list() (list []store.KV) {
+	for key, value := range l.changed {
+		list = append(list, store.KV{Key: []byte(key), Value: value})
+	}
+	return list
 }
 
 // enterSenders writes what is known by now. all: nothing is to come, and all is stored.
@@ -73,14 +92,15 @@ func (r *Roster) enterSenders(ctx context.Context, now int64, stored uint64, all
 	if all {
 		stored++
 	}
-	list, n := r.cfg.Senders.before(stored)
-	if len(list) > 0 {
-		if err := r.cfg.Roster.EnterSenders(ctx, now, list); err != nil {
-			return err
-		}
+	due := r.cfg.Senders.before(stored)
+	if len(due.changed) == 0 {
+		return nil
 	}
-	r.cfg.Senders.written(n)
-	return nil
+	err := r.cfg.Roster.EnterSenders(ctx, now, due.list())
+	if err != nil {
+		r.cfg.Senders.putBack(due)
+	}
+	return err
 }
 
 // Adopt reads what the others remember of senders, and has it remembered here.
