@@ -11,7 +11,7 @@ type adoptedStream struct {
 }
 
 // Adopt remembers what another collector does, of which it said what has changed. It is not among the changes that Senders returns: that collector keeps it, and
-// whoever starts again adopts it again. ErrSenders says what could not be read; the rest is remembered.
+// whoever starts again adopts it again. What this collector remembers of its own senders never gives way to it. ErrSenders says what could not be read; the rest is remembered.
 func (j *Journal) Adopt(member string, changed []KV) error {
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()
@@ -25,13 +25,18 @@ func (s *senders) adopt(member string, changed []KV) error {
 	theirs, err := loadSenders(changed, s.max)
 	for _, x := range theirs.offsets.names {
 		for _, p := range x.list {
-			if own := s.offsets.get(x.name, p.id); own.next < p.next {
-				own.next = p.next
-			}
+			s.offsets.adopt(x.name, p.id, p.next)
 		}
 	}
 	for id, x := range theirs.all {
-		own := s.get(id)
+		own := s.all[id]
+		if own == nil {
+			if len(s.all) >= s.max || s.bytes >= s.most {
+				continue // what is known of its own senders is worth more
+			}
+			own = s.get(id)
+			own.used = 0 // not yet here
+		}
 		own.tails.adopt(own, &x.tails)
 		for st := range x.streams {
 			s.adoptStream(member, own, st)

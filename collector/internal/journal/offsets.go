@@ -64,6 +64,8 @@ type place struct {
 	next  uint64
 	used  uint64 // offsets.clock when it was last used
 	dirty bool   // is in offsets.dirty
+	// adopted: another collector said it, and nothing came of the stream here. Such places are in front of a name's others, and give way to them.
+	adopted bool
 
 	// The newest connection that moved it, and when its last batch was received.
 	conn     uint64
@@ -79,8 +81,9 @@ type streams struct {
 // offsets is what is known of all streams; Journal.commitMu guards it, as it guards senders.
 type offsets struct {
 	names     map[string]*streams
-	places    int
-	most      int // maxPlaces but in tests
+	places    int // that are not adopted
+	adopted   int // the other ones
+	most      int // of each, maxPlaces but in tests
 	clock     uint64
 	dirty     []*place
 	gone      []KV
@@ -113,15 +116,43 @@ func (o *offsets) get(name string, id StreamID) *place {
 		x := p.of
 		x.list = append(slices.DeleteFunc(x.list, func(q *place) bool { return p == q }), p)
 	}
+	if p.adopted {
+		o.room()
+		p.adopted = false
+		o.adopted--
+		o.places++
+	}
 	p.used = o.clock
 	return p
 }
 
+// adopt takes over up to where another collector has stored a stream. No place of this one's streams is given up for it.
+func (o *offsets) adopt(name string, id StreamID, next uint64) {
+	if p := o.find(name, id); p != nil {
+		p.next = max(p.next, next)
+		return
+	}
+	x := o.names[name]
+	switch {
+	case x != nil && len(x.list) >= maxStreams:
+		if !x.list[0].adopted {
+			return
+		}
+		o.remove(x.list[0])
+	case o.adopted >= o.most:
+		o.evict(true)
+	}
+	if x = o.names[name]; x == nil {
+		x = &streams{name: name}
+		o.names[name] = x
+	}
+	x.list = slices.Insert(x.list, 0, &place{id: id, of: x, next: next, adopted: true})
+	o.adopted++
+}
+
 // add makes a place, for which older ones are forgotten where there are too many.
 func (o *offsets) add(name string, id StreamID) *place {
-	for o.places >= o.most {
-		o.evict()
-	}
+	o.room()
 	x := o.names[name]
 	if x == nil {
 		x = &streams{name: name}
@@ -136,16 +167,24 @@ func (o *offsets) add(name string, id StreamID) *place {
 	return p
 }
 
-// evict forgets the longest unused of some names' streams: the order of a map is random,
+// room makes room for one more.
+func (o *offsets) room() {
+	for o.places >= o.most {
+		o.evict(false)
+	}
+}
+
+// evict forgets the longest unused of some names' streams, of the adopted or the other ones: the order of a map is random,
 // so this is close to the longest unused of all.
-func (o *offsets) evict() {
+func (o *offsets) evict(adopted bool) {
 	var old *place
 	n := 0
 	for _, x := range o.names {
-		if p := x.list[0]; old == nil || p.used < old.used {
-			old = p
+		i := slices.IndexFunc(x.list, func(p *place) bool { return p.adopted == adopted })
+		if i >= 0 && (old == nil || x.list[i].used < old.used) {
+			old = x.list[i]
 		}
-		if n++; n == 64 {
+		if n++; n >= 64 && old != nil {
 			break
 		}
 	}
@@ -163,9 +202,13 @@ func (o *offsets) remove(p *place) {
 		p.dirty = false
 		o.dirty = slices.DeleteFunc(o.dirty, func(q *place) bool { return p == q })
 	}
-	o.gone = append(o.gone, KV{Key: p.key()})
-	o.places--
-	o.forgotten++
+	if p.adopted {
+		o.adopted--
+	} else {
+		o.gone = append(o.gone, KV{Key: p.key()})
+		o.places--
+		o.forgotten++
+	}
 	p.of = nil
 }
 
