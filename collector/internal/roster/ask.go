@@ -101,7 +101,7 @@ func (t *tail) query(q *query.Query) *query.Query {
 
 // done drops a connection over which a call has failed: the next question makes another one.
 func (t *tail) done(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && !errors.Is(err, query.ErrStop) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, query.ErrStop) && !errors.Is(err, query.ErrMemory) {
 		t.r.drop(t.at, t.Client)
 	}
 	return err
@@ -273,7 +273,7 @@ func (r *Roster) together(ctx context.Context, a *asked, own ...several.Collecto
 	for _, c := range own {
 		list = append(list, several.Member{Name: r.cfg.Self.Name, Open: func(context.Context) (several.Collector, error) { return c, nil }})
 	}
-	s, err := several.Open(ctx, append(list, a.others...), askWait)
+	s, err := several.Open(ctx, append(list, a.others...), r.wait)
 	if err == nil {
 		s.Apart()
 	}
@@ -380,6 +380,9 @@ func (r *Roster) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 	return errors.Join(err, s.Close())
 }
 
+// restBytes is about what an event takes that another collector cannot count, beside its text.
+const restBytes = 500
+
 // Tally implements query.Source: what each collector is asked about is its own, so the counts are added up.
 func (r *Roster) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	if q.Own {
@@ -407,7 +410,7 @@ func (r *Roster) Tally(ctx context.Context, q *query.Query, fields []query.Field
 	for i := range a.others {
 		asking.Go(func() {
 			p := &parts[i]
-			opening, done := context.WithTimeout(within, askWait)
+			opening, done := context.WithTimeout(within, r.wait)
 			defer done()
 			c, err := a.others[i].Open(opening)
 			if err != nil {
@@ -415,9 +418,15 @@ func (r *Roster) Tally(ctx context.Context, q *query.Query, fields []query.Field
 				return
 			}
 			// All or nothing: what a collector that fails has counted is not known to be whole.
-			p.sum, p.err = c.Tally(within, q, fields, func(ev *event.Event) error {
-				p.rest = append(p.rest, ev)
-				return nil
+			p.err = several.Watch(within, c, r.wait, func(ctx context.Context) (err error) {
+				p.sum, err = c.Tally(ctx, q, fields, func(ev *event.Event) error {
+					if !q.Memory.Take(restBytes + ev.Size()) {
+						return query.ErrMemory
+					}
+					p.rest = append(p.rest, ev)
+					return nil
+				})
+				return err
 			})
 		})
 	}
@@ -431,6 +440,9 @@ func (r *Roster) Tally(ctx context.Context, q *query.Query, fields []query.Field
 		if p.err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
+			}
+			if errors.Is(p.err, query.ErrMemory) {
+				return nil, query.ErrMemory
 			}
 			api.Lacks(ctx, api.Lack{Collector: a.others[i].Name, Tail: true, Err: p.err})
 			continue

@@ -139,7 +139,7 @@ func (r *Roster) Forget(ctx context.Context, name string) (*fleet.Collector, []*
 		return nil, nil, fmt.Errorf("%w that is gone: %s runs, and was heard of at %s; stop it first, and wait for half a minute", api.ErrNoCollector, called, time.UnixMilli(m.At).UTC().Format(time.RFC3339))
 	}
 	if m.Lost == 0 {
-		if r.answers(ctx, m, askWait) {
+		if r.answers(ctx, m, r.wait) {
 			return nil, nil, fmt.Errorf("%w that is gone: %s answers at %s, though it cannot write to the cluster; stop it first", api.ErrNoCollector, called, m.Address)
 		}
 		m.Lost = m.At + 1 // by its clock, not by ours: its next word undoes it

@@ -56,7 +56,8 @@ type Client interface {
 
 // Roster is this collector among the others. Any number of goroutines may use it.
 type Roster struct {
-	cfg Config
+	cfg  Config
+	wait time.Duration // askWait but in tests
 
 	entering sync.Mutex // one enters at a time
 	entered  map[string]store.MemberHost
@@ -73,7 +74,7 @@ type Roster struct {
 
 // New returns a roster that nothing is written to before Enter.
 func New(cfg Config) *Roster {
-	return &Roster{cfg: cfg, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}}
+	return &Roster{cfg: cfg, wait: askWait, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}}
 }
 
 // Run enters again and again until ctx ends.

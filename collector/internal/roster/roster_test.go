@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -88,6 +91,10 @@ func (own) Coverage(_ context.Context, req *fleet.CoverageRequest, fn func(*flee
 		}
 	}
 	return nil
+}
+
+func (own) Tally(_ context.Context, _ *query.Query, fields []query.Field, _ func(*event.Event) error) (*query.Tally, error) {
+	return query.NewTally(fields, nil), nil
 }
 
 const now = 10_000_000
@@ -277,13 +284,32 @@ func TestDamagedAccount(t *testing.T) {
 // neighbour is another collector, which answers.
 type neighbour struct {
 	Client
-	id string
+	id    string
+	hangs atomic.Bool // in the midst of a Tally, and then for ever
+	rest  int         // events that it cannot count
 }
 
-func (n *neighbour) Status(context.Context) (*fleet.StatusResponse, error) {
+func (n *neighbour) Status(ctx context.Context) (*fleet.StatusResponse, error) {
+	if n.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return &fleet.StatusResponse{StoreId: n.id}, nil
 }
 func (n *neighbour) Close() error { return nil }
+func (n *neighbour) Tally(ctx context.Context, _ *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	for range n.rest {
+		if err := rest(&event.Event{}); err != nil {
+			return nil, err
+		}
+	}
+	if n.rest == 0 {
+		n.hangs.Store(true)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return query.NewTally(fields, nil), nil
+}
 
 // What a collector writes counts more than what it wrote before, though its clock was ahead then, and than that it was said to be gone.
 func TestClockAhead(t *testing.T) {
@@ -349,5 +375,30 @@ func TestSendersAway(t *testing.T) {
 		if got := last[string([]byte{byte(i)})]; got != strconv.Itoa(990+i) {
 			t.Errorf("key %d is %s", i, got)
 		}
+	}
+}
+
+// A report goes on without a collector that stops answering, and keeps no more of what another one cannot count than it may.
+func TestTallyBounds(t *testing.T) {
+	l := &list{members: []store.Member{{Store: "a", Name: "east", At: now}, {Store: "b", Name: "west", At: now, Address: "west:1"}}}
+	r := opened(l)
+	there := &neighbour{id: "b"}
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return there, nil }
+	r.wait = 200 * time.Millisecond
+	ctx, lacking := api.NoteLacks(t.Context())
+	_, err := r.Tally(ctx, &query.Query{}, nil, nil)
+	if got := lacking(); err != nil || len(got) != 1 || got[0].Collector != "west" {
+		t.Errorf("%v, lacking %v", err, got)
+	}
+	there.hangs.Store(false)
+	there.rest = 10
+	r.wait = askWait
+	given := 0
+	rest := func(*event.Event) error { given++; return nil }
+	if _, err := r.Tally(t.Context(), &query.Query{Memory: query.NewMemory(5*restBytes, nil)}, nil, rest); !errors.Is(err, query.ErrMemory) || given != 0 {
+		t.Errorf("%v, %d events", err, given)
+	}
+	if _, err := r.Tally(t.Context(), &query.Query{Memory: query.NewMemory(20*restBytes, nil)}, nil, rest); err != nil || given != 10 {
+		t.Errorf("%v, %d events", err, given)
 	}
 }

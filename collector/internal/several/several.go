@@ -252,15 +252,20 @@ func (s *Source) Close() (err error) {
 	return err
 }
 
-// call makes a call of a collector, and ends it when the collector answers nothing any more: an answer may
-// take as long as it likes, but meanwhile a collector that runs says how it fares.
+// call makes a call of a collector; see Watch.
 func (s *Source) call(ctx context.Context, m *member, fn func(context.Context) error) error {
+	return Watch(ctx, m.src, s.wait, fn)
+}
+
+// Watch makes a call of a collector, and ends it when the collector answers nothing any more for so long: an answer may
+// take as long as it likes, but meanwhile a collector that runs says how it fares.
+func Watch(ctx context.Context, src api.Source, wait time.Duration, fn func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var looking sync.WaitGroup
-	if st, ok := m.src.(teller); ok {
+	if st, ok := src.(teller); ok {
 		looking.Go(func() {
-			look := time.NewTicker(s.wait / 4)
+			look := time.NewTicker(wait / 4)
 			defer look.Stop()
 			for {
 				select {
@@ -268,8 +273,8 @@ func (s *Source) call(ctx context.Context, m *member, fn func(context.Context) e
 					return
 				case <-look.C:
 				}
-				if late := s.late(ctx, st.Status); late != nil {
-					cancel(late)
+				if err := late(ctx, wait, st.Status); err != nil {
+					cancel(err)
 					return
 				}
 			}
@@ -286,8 +291,8 @@ func (s *Source) call(ctx context.Context, m *member, fn func(context.Context) e
 
 // late returns errSilent where a collector does not say how it fares. What else it fails with, the call that
 // is under way hears, too.
-func (s *Source) late(ctx context.Context, status func(context.Context) (*fleet.StatusResponse, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.wait*3/4, fmt.Errorf("%w any more, for %v", errSilent, s.wait))
+func late(ctx context.Context, wait time.Duration, status func(context.Context) (*fleet.StatusResponse, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait*3/4, fmt.Errorf("%w any more, for %v", errSilent, wait))
 	defer cancel()
 	if _, err := status(ctx); err != nil && errors.Is(context.Cause(ctx), errSilent) {
 		return context.Cause(ctx)
