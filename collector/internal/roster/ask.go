@@ -151,11 +151,15 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 	}
 	a := &asked{seen: seen}
 	called := names(members)
+	there := r.stillThere(ctx, members)
 	for i := range members {
 		m := members[i]
 		state := r.state(&m)
 		if m.Store == r.cfg.Self.Store {
 			continue
+		}
+		if there[m.Store] {
+			state = "running"
 		}
 		if state != "running" || m.Bad != nil {
 			a.absent = append(a.absent, m)
@@ -241,6 +245,51 @@ func (r *Roster) open(ctx context.Context, m *store.Member, after uint64) (sever
 		return nil, err
 	}
 	return t, nil
+}
+
+const (
+	// tryWait is how long a collector may answer nothing that is said to have stopped, or to be gone, and triedFor how long it is not tried again then.
+	tryWait  = time.Second
+	triedFor = 10 * time.Second
+)
+
+// tried is whether a collector answered that has written something, and when that was tried.
+type tried struct {
+	wrote int64 // Member.At
+	at    time.Time
+	there bool
+}
+
+// stillThere returns which collectors answer that have said to have stopped, or of which somebody said that they are gone: one that began again while the
+// cluster took nothing could not write that it runs.
+func (r *Roster) stillThere(ctx context.Context, members []store.Member) map[string]bool {
+	there := map[string]bool{}
+	var mu sync.Mutex // guards there
+	var trying sync.WaitGroup
+	for i := range members {
+		m := &members[i]
+		if state := r.state(m); state != "stopped" && state != "lost" || m.Address == "" || r.cfg.Dial == nil {
+			continue
+		}
+		trying.Go(func() {
+			r.mu.Lock()
+			t := r.tried[m.Store]
+			r.mu.Unlock()
+			if t.wrote != m.At || time.Since(t.at) > triedFor {
+				t = tried{m.At, time.Now(), r.answers(ctx, m, tryWait)}
+				if ctx.Err() == nil {
+					r.mu.Lock()
+					r.tried[m.Store] = t
+					r.mu.Unlock()
+				}
+			}
+			mu.Lock()
+			there[m.Store] = t.there
+			mu.Unlock()
+		})
+	}
+	trying.Wait()
+	return there
 }
 
 // answers reports whether a collector answers within a time at the address that it wrote.

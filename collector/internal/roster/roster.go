@@ -70,11 +70,12 @@ type Roster struct {
 	mu      sync.Mutex        // guards what follows
 	clients map[string]Client // by address
 	ended   map[string]ended  // by store
+	tried   map[string]tried  // by store
 }
 
 // New returns a roster that nothing is written to before Enter.
 func New(cfg Config) *Roster {
-	return &Roster{cfg: cfg, wait: askWait, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}}
+	return &Roster{cfg: cfg, wait: askWait, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}, tried: map[string]tried{}}
 }
 
 // Run enters again and again until ctx ends.
@@ -154,19 +155,18 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 		}
 		changed = append(changed, is)
 	}
-	if err := r.enterSenders(ctx, now, batch, stopped && !held); err != nil {
-		return err
-	}
+	// That it runs is written also where that is not taken: else its last word, that it has stopped, stands.
+	unsaid := r.enterSenders(ctx, now, batch, stopped && !held)
 	m := r.cfg.Self
 	m.At, m.Stopped = now, stopped && !held
 	if err := r.cfg.Roster.Enter(ctx, &m, changed); err != nil {
-		return err
+		return errors.Join(err, unsaid)
 	}
 	for _, h := range changed {
 		r.entered[h.Host], r.news[h.Host] = h, true
 	}
 	r.last = now
-	return nil
+	return unsaid
 }
 
 // clock returns the time of what is written next, always later than that of what this collector wrote before, also in an earlier run and when the machine's

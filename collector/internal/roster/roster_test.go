@@ -34,6 +34,7 @@ type list struct {
 	entered  int // hosts that were written
 	self     store.Member
 	err      error
+	unsaid   error // of EnterSenders
 }
 
 func (l *list) Enter(_ context.Context, m *store.Member, hosts []store.MemberHost) error {
@@ -58,7 +59,7 @@ func (l *list) MemberAccounts(context.Context, string, []string) ([]store.Member
 }
 func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) error {
 	l.senders = append(l.senders, changed...)
-	return l.err
+	return errors.Join(l.err, l.unsaid)
 }
 func (l *list) MemberSenders(context.Context, int64) (map[string][]store.KV, error) {
 	return map[string][]store.KV{"b": {{Key: []byte("k"), Value: []byte("v")}}}, l.err
@@ -400,5 +401,43 @@ func TestTallyBounds(t *testing.T) {
 	}
 	if _, err := r.Tally(t.Context(), &query.Query{Memory: query.NewMemory(20*restBytes, nil)}, nil, rest); err != nil || given != 10 {
 		t.Errorf("%v, %d events", err, given)
+	}
+}
+
+// A collector that has stopped by its last word, or is said to be gone, is asked if it answers: it could not write that it runs.
+func TestStillThere(t *testing.T) {
+	for _, m := range []store.Member{{Store: "b", Name: "west", At: now, Address: "west:1", Stopped: true}, {Store: "b", Name: "west", At: now, Address: "west:1", Lost: now + 1}} {
+		l := &list{members: []store.Member{{Store: "a", Name: "east", At: now}, m}}
+		r := opened(l)
+		there, dials := &neighbour{id: "b"}, 0
+		r.cfg.Dial = func(context.Context, string) (Client, error) { dials++; return there, nil }
+		if a, err := r.ask(t.Context()); err != nil || len(a.others) != 1 || a.others[0].Name != "west" || len(a.absent) != 0 {
+			t.Errorf("it answers: %v, %+v", err, a)
+		}
+		r = opened(l)
+		dials = 0
+		r.cfg.Dial = func(context.Context, string) (Client, error) { dials++; return nil, errors.New("refused") }
+		for range 3 {
+			if a, err := r.ask(t.Context()); err != nil || len(a.others) != 0 || len(a.absent) != 1 {
+				t.Errorf("it does not answer: %v, %+v", err, a)
+			}
+		}
+		if dials != 1 {
+			t.Errorf("it was tried %d times for three questions at once", dials)
+		}
+		l.members[1].At--
+		if _, err := r.ask(t.Context()); err != nil || dials != 2 {
+			t.Errorf("it has written since, and was tried %d times: %v", dials, err)
+		}
+	}
+}
+
+// That a collector runs is written although what it remembers of senders is not taken, and that is said.
+func TestEnterWithoutSenders(t *testing.T) {
+	l := &list{unsaid: errors.New("no room")}
+	r := opened(l)
+	r.cfg.Senders.Add(1, []store.KV{{Key: []byte("x")}})
+	if err := r.Enter(t.Context(), false); !errors.Is(err, l.unsaid) || l.self.Store != "a" {
+		t.Errorf("%v, written %+v", err, l.self)
 	}
 }
