@@ -19,7 +19,8 @@ import (
 type asked struct {
 	seen   map[string]uint64 // the last batch of each other collector that the own answer has
 	others []several.Member
-	absent []store.Member // those that do not run
+	absent []store.Member    // those that do not run
+	at     map[string]string // where each store's collector is asked; why not was said of those that run and are not in here
 }
 
 // whole is this collector, with what of the others it finds in the cluster.
@@ -149,7 +150,7 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &asked{seen: seen}
+	a := &asked{seen: seen, at: map[string]string{}}
 	called := names(members)
 	there := r.stillThere(ctx, members)
 	for i := range members {
@@ -160,6 +161,9 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 		}
 		if there[m.Store] {
 			state = "running"
+		}
+		if state == "running" {
+			a.at[m.Store] = m.Address
 		}
 		if state != "running" || m.Bad != nil {
 			a.absent = append(a.absent, m)
@@ -408,10 +412,15 @@ func (r *Roster) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 		return r.cfg.Own.Follow(ctx, q, fn, idle)
 	}
 	a, err := r.ask(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(a.others) == 0, pages(q):
+	}
+	if !pages(q) {
+		var done func()
+		ctx, fn, idle, done = r.newcomers(ctx, a, fn, idle)
+		defer done()
+	}
+	if len(a.others) == 0 || pages(q) {
 		unasked(ctx, a, byBatches)
 		own := whole{r.cfg.Own, a.seen}
 		return own.Follow(ctx, q, fn, idle)

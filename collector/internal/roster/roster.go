@@ -58,6 +58,7 @@ type Client interface {
 type Roster struct {
 	cfg  Config
 	wait time.Duration // askWait but in tests
+	look time.Duration // lookEvery but in tests
 
 	entering sync.Mutex // one enters at a time
 	entered  map[string]store.MemberHost
@@ -75,7 +76,7 @@ type Roster struct {
 
 // New returns a roster that nothing is written to before Enter.
 func New(cfg Config) *Roster {
-	return &Roster{cfg: cfg, wait: askWait, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}, tried: map[string]tried{}}
+	return &Roster{cfg: cfg, wait: askWait, look: lookEvery, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}, tried: map[string]tried{}}
 }
 
 // Run enters again and again until ctx ends.
