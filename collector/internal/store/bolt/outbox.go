@@ -49,12 +49,14 @@ type Outbox struct {
 	kick  chan struct{} // has an element when there may be something to deliver or to delete
 	aside uint64        // the damaged group that is set aside and perhaps not deleted yet; the delivery's
 
-	mu      sync.Mutex        // guards what follows; taken before the locks of local
-	through uint64            // the last group that the engine has taken in this process
-	moved   chan struct{}     // is closed when through moves, and replaced
+	pinning sync.Mutex        // guards pins, and is held while a group is deleted, so that none begins to read it; taken before mu
 	pins    map[*pin]struct{} // of snapshots
-	waiting store.Waiting     // but for Batches, Events and Bytes
-	said    time.Time         // when the log said last that the engine takes nothing; zero once it does
+
+	mu      sync.Mutex    // guards what follows; never held while a disk works
+	through uint64        // the last group that the engine has taken in this process
+	moved   chan struct{} // is closed when through moves, and replaced
+	waiting store.Waiting // but for Batches, Events and Bytes
+	said    time.Time     // when the log said last that the engine takes nothing; zero once it does
 }
 
 // outboxTimes are what tests make shorter.
@@ -121,7 +123,7 @@ func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 		return fmt.Errorf("append batch %d, which is an import's: %w", b.ID, store.ErrUnable)
 	}
 	behind := o.Waiting().Batches > 0
-	if behind && o.local.writing() >= o.times.file {
+	if (behind || o.pinned()) && o.local.writing() >= o.times.file {
 		if err := o.local.Rotate(ctx); err != nil {
 			o.local.log.Debug("another file for what waits for the engine", "error", err) // the batch goes to this one
 		}

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -99,34 +100,49 @@ func (o *Outbox) has(id uint64) bool {
 	return id <= o.through
 }
 
-// pin keeps groups that a snapshot reads from being deleted: those behind after.
-type pin struct{ after uint64 }
+// pin keeps groups that a snapshot reads from being deleted: those behind after, up to last.
+type pin struct{ after, last uint64 }
 
 func (o *Outbox) pin() *pin {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p := &pin{}
+	o.pinning.Lock()
+	defer o.pinning.Unlock()
+	p := &pin{last: math.MaxUint64}
 	o.pins[p] = struct{}{}
 	return p
 }
 
+// pinned reports whether a snapshot keeps groups.
+func (o *Outbox) pinned() bool {
+	o.pinning.Lock()
+	defer o.pinning.Unlock()
+	return len(o.pins) > 0
+}
+
+// narrow says what a snapshot reads.
+func (o *Outbox) narrow(p *pin, after, last uint64) {
+	o.pinning.Lock()
+	p.after, p.last = after, last
+	o.pinning.Unlock()
+	o.wake()
+}
+
 func (o *Outbox) unpin(p *pin) {
-	o.mu.Lock()
+	o.pinning.Lock()
 	_, was := o.pins[p]
 	delete(o.pins, p)
-	o.mu.Unlock()
+	o.pinning.Unlock()
 	if was {
 		o.wake()
 	}
 }
 
-// discard deletes a group that the engine has, unless a snapshot reads it: the next delivery does. A snapshot pins under mu, so none begins to
+// discard deletes a group that the engine has, unless a snapshot reads it: the next delivery does. A snapshot pins under the same lock, so none begins to
 // read it meanwhile.
 func (o *Outbox) discard(g sealedGroup) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.pinning.Lock()
+	defer o.pinning.Unlock()
 	for p := range o.pins {
-		if g.id > p.after {
+		if g.id > p.after && g.id <= p.last {
 			return nil
 		}
 	}
@@ -143,6 +159,9 @@ func (o *Outbox) note(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err == nil || o.ctx.Err() != nil {
+		if err == nil {
+			o.waiting.Since, o.waiting.Err = time.Time{}, nil // also of one that could not be deleted
+		}
 		if !o.said.IsZero() && err == nil {
 			o.local.log.Info("the engine takes events again, and has all that waited for it")
 			o.said = time.Time{}

@@ -31,9 +31,7 @@ func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 		o.unpin(p)
 		err = errors.Join(err, waits.Close())
 	} else {
-		o.mu.Lock()
-		p.after = snap.LastID()
-		o.mu.Unlock()
+		o.narrow(p, snap.LastID(), last)
 		snap = &outboxSnapshot{Snapshot: snap, waits: waits, last: last, unpin: func() { o.unpin(p) }}
 	}
 	if err != nil {
@@ -117,6 +115,11 @@ func interleave[T any](reverse bool, key func(T) (query.Key, uint64), fn func(T)
 	})
 	defer stop()
 	x, more := next()
+	// An answer that ends early must not hide that it lacks something.
+	broken := func() bool { return !more && failed != nil && !errors.Is(failed, store.ErrDamaged) }
+	if broken() {
+		return failed
+	}
 	// before says whether x goes before y.
 	before := func(y T) bool {
 		kx, bx := key(x)
@@ -134,7 +137,9 @@ func interleave[T any](reverse bool, key func(T) (query.Key, uint64), fn func(T)
 			if err := give(x); err != nil {
 				return err
 			}
-			x, more = next()
+			if x, more = next(); broken() {
+				return failed
+			}
 		}
 		return give(y)
 	})

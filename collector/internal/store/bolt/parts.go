@@ -60,7 +60,7 @@ func (s *Store) dropLocked(part store.Part, why string, pass bool) error {
 		s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 	}
 	size := (&partView{p: p}).stats().DiskBytes
-	older := p.impliesOlder()
+	older := pass && p.impliesOlder() // one that was handed over says nothing of those before it
 	if err := s.list.drop(part, older, func() error { return os.Remove(p.path) }); err != nil {
 		return fmt.Errorf("drop %s: %w", part, errors.Join(err, p.pause()))
 	}

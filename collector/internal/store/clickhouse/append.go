@@ -210,21 +210,24 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return err
 	}
 	// What it has now is looked at, and not what it had: tables may have been made anew since.
-	if _, err := e.present(ctx, names, of, 0); err != nil {
+	dropped, err := e.present(ctx, names, of, e.delivered())
+	if err != nil {
 		return err
 	}
-	if b.ID <= e.delivered() {
+	if b.ID <= e.delivered().batch {
 		return nil // a process died before it knew; its part may be dropped since
 	}
 	if last := a.last[e.opts.Store]; b.ID <= last.batch {
 		if err := e.isStored(ctx, of[names[0]], b, last); err != nil {
 			return err
 		}
-		return e.took(b.ID)
+		return e.took(b.ID, last.part)
 	}
-	// A batch that was begun goes on in the part in which it was. The first one of a process may have been begun by another.
-	if e.begun.batch != b.ID {
-		e.begun = row{part: a.partFor(b.Day), batch: b.ID, again: e.begun.batch == 0}
+	// A batch that was begun goes on in the part in which it was, unless that was dropped meanwhile. The first one of a process may have been begun by another.
+	if _, gone := dropped[e.begun.part]; gone || e.begun.batch != b.ID {
+		now := *a
+		now.dropped = dropped // also by others, since the account was read
+		e.begun = row{part: now.partFor(b.Day), batch: b.ID, again: gone || e.begun.batch == 0}
 	} else {
 		e.begun.again = true
 	}
@@ -265,10 +268,14 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return fmt.Errorf("store batch %d: %w", b.ID, err)
 	}
 	// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
-	if _, err := e.present(ctx, names, of, b.ID); err != nil {
+	dropped, err = e.present(ctx, names, of, r)
+	if err != nil {
 		return err
 	}
-	return e.took(b.ID)
+	if _, gone := dropped[r.part]; gone {
+		e.opts.Log.Error("a part was dropped by another collector while a batch was stored in it, which is gone with it: it keeps less than this one, or days by another clock", "part", r.part.String(), "batch", b.ID, "events", r.events)
+	}
+	return e.took(b.ID, r.part)
 }
 
 // isStored returns nil for a batch that comes again: there is a row for it, with what it has. Any other batch that has no number of its own would be

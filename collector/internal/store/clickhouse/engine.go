@@ -199,7 +199,7 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 		return nil, err
 	}
 	// Behind the parts: what is dropped in between is hidden, and tables that are made anew in between are noticed.
-	dropped, err := e.present(ctx, names, of, 0)
+	dropped, err := e.present(ctx, names, of, e.delivered())
 	if err != nil {
 		return nil, err
 	}

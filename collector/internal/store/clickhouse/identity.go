@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // A cluster has an identity, which whoever makes its tables writes into the meta table of each shard, of the first shard last. A
@@ -20,6 +21,9 @@ import (
 type Known struct {
 	Identity  string `json:"identity"`
 	Delivered uint64 `json:"delivered"` // the last batch that the cluster has taken
+	// Day and Part are where that one is: its row goes with the part when another collector drops it.
+	Day  int32 `json:"day,omitempty"`
+	Part int   `json:"part,omitempty"`
 }
 
 // Memory keeps what is known of a cluster, durably.
@@ -103,31 +107,38 @@ func (e *Engine) identity(ctx context.Context, names []string, of map[string][]*
 	return k.Identity, nil
 }
 
-// present is verify, and returns an ErrOther, too, where the cluster lacks a batch of ours that it has taken.
-func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, batch uint64) (dropped map[store.Part]time.Time, err error) {
+// present is verify, and returns an ErrOther, too, where the cluster lacks the last batch of ours that it has taken. A part that another collector has dropped
+// has taken its batches' rows with it: its mark is this cluster's, so nothing is lacking.
+func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, last row) (dropped map[store.Part]time.Time, err error) {
 	if dropped, err = e.verify(ctx, names, of); err != nil {
 		return nil, err
 	}
-	return dropped, e.has(ctx, of[names[0]], max(batch, e.delivered()))
+	if _, gone := dropped[last.part]; gone {
+		return dropped, nil
+	}
+	return dropped, e.has(ctx, of[names[0]], last.batch)
 }
 
-// delivered is the last batch that the cluster has taken, as far as is known.
-func (e *Engine) delivered() uint64 {
+// delivered is the last batch that the cluster has taken, as far as is known, and its part.
+func (e *Engine) delivered() row {
 	e.knowing.Lock()
 	defer e.knowing.Unlock()
-	return e.kept.Delivered
+	return row{batch: e.kept.Delivered, part: store.Part{Day: dayOf(e.kept.Day), N: e.kept.Part}}
 }
 
-// took keeps that the cluster has taken a batch.
-func (e *Engine) took(id uint64) error {
+// took keeps that the cluster has taken a batch, in that part. Where the disk has no room, the next batch's says it: what is kept is older then, and less is noticed.
+func (e *Engine) took(id uint64, part store.Part) error {
 	e.knowing.Lock()
 	defer e.knowing.Unlock()
 	if id <= e.kept.Delivered {
 		return nil
 	}
 	k := e.kept
-	k.Delivered = id
-	if err := e.opts.Memory.Keep(k); err != nil {
+	k.Delivered, k.Day, k.Part = id, dayNumber(part.Day), part.N
+	switch err := e.opts.Memory.Keep(k); {
+	case fsys.NoRoom(err):
+		e.opts.Log.Warn("no room to keep which batch the cluster has taken", "batch", id, "error", err)
+	case err != nil:
 		return fmt.Errorf("keep that the cluster has taken batch %d: %w", id, err)
 	}
 	e.kept = k
