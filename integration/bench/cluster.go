@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,9 @@ func (b *bench) cluster() error {
 	t := &besideText{bench: b, hosts: hosts, chunks: int(size/besideChunk) + 1, start: time.Now().UTC().Add(-6 * time.Hour).Truncate(time.Hour)}
 	t.step = time.Duration(float64(4*time.Hour) * dayConns / (size / eventText))
 	all := []*keptIn{{name: "embedded"}, {name: "1 shard × 3", shape: &cluster.Shape{Replicas: 3, Keepers: 3}}, {name: "2 shards × 2", shape: &cluster.Shape{Shards: 2, Replicas: 2, Keepers: 3}}}
+	if b.load != "" {
+		all = slices.DeleteFunc(all, func(k *keptIn) bool { return k.shape != nil && k.name != b.load })
+	}
 	for _, k := range all {
 		t.records, t.bytes = 0, 0
 		if err := t.keep(k); err != nil {
@@ -55,7 +59,11 @@ func (b *bench) cluster() error {
 	for _, k := range all {
 		b.printf("| %s | %s | %.1f | %.1f | %.1f | %.1f | %.1f %% | %s | %s |\n", k.name, count(k.run.rate), k.run.cpu, k.servers, k.keepers, float64(k.run.disk)/float64(t.records), 100*float64(k.run.disk)/float64(t.bytes), mib(k.run.rss), mib(k.memory))
 	}
-	b.printf("\nQuestions, by the collector's socket, median, and how many times the embedded store's time.\n\n| question | records | embedded | 1 shard × 3 | | 2 shards × 2 | |\n|---|---|---|---|---|---|---|\n")
+	b.printf("\nQuestions, by the collector's socket, median, and how many times the embedded store's time.\n\n| question | records | embedded |")
+	for _, k := range all[1:] {
+		b.printf(" %s | |", k.name)
+	}
+	b.printf("\n|---|---|---|%s\n", strings.Repeat("---|---|", len(all)-1))
 	for i, q := range all[0].answered {
 		b.printf("| %s: `%s` | %s | %s |", q.what, strings.Join(q.args, " "), count(q.records), short(q.wall))
 		for _, k := range all[1:] {

@@ -77,7 +77,7 @@ func run() (returned error) {
 	attackers := flag.Int("attackers", 9000, "hostile connections")
 	attacks := flag.String("attacks", strings.Join(harness.Attacks(), ","), "what they do, one after the other")
 	against := flag.String("against", "", "folder with another collector, for -only versions and -only paced")
-	load := flag.String("load", "", "the only load of -only versions, as 50x256, of -only paced (senders x records/s, as 1000x1000), or rows of -only transports, as '50 ms: ours' (default: all)")
+	load := flag.String("load", "", "the only load of -only versions, as 50x256, of -only paced (senders x records/s, as 1000x1000), rows of -only transports, as '50 ms: ours', or the cluster of -only cluster, as '1 shard × 3' (default: all)")
 	rounds := flag.Int("rounds", 3, "runs of each, of which the median counts")
 	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
 	attack := flag.String("attack", "", "attack ADDR:PORT, an argument, in this way (the bench starts itself so)")
