@@ -18,7 +18,7 @@ const mostPasses = 10
 // partitions verifies each partition, and finds the state of the last batch. A server may drop some meanwhile, which is no damage, and put others in the
 // place of some: these are verified then.
 func (v *verify) partitions(ctx context.Context) error {
-	read := map[string]*raw.PartReport{} // by path; nil: it was gone
+	read := map[string]*raw.PartReport{} // by path; nil: it was gone, or there was no pass left to read it
 	var verdicts map[store.Part]layout.Verdict
 	for pass := 1; ; pass++ {
 		var err error
@@ -26,12 +26,11 @@ func (v *verify) partitions(ctx context.Context) error {
 			return err
 		}
 		for _, f := range v.files.Partitions {
-			if _, ok := read[f.Path]; ok || verdicts[f.Part] != layout.Counts {
+			if read[f.Path] != nil || verdicts[f.Part] != layout.Counts {
 				continue
 			}
 			rep, err := v.bolt.Partition(ctx, f.Path, f.Part)
 			if errors.Is(err, fs.ErrNotExist) && v.rep.Server != "" {
-				read[f.Path] = nil
 				continue
 			}
 			if err != nil {
@@ -43,6 +42,7 @@ func (v *verify) partitions(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		v.moving = v.moving || again
 		if !again || pass == mostPasses {
 			break
 		}
@@ -54,7 +54,8 @@ func (v *verify) partitions(ctx context.Context) error {
 		case rep != nil:
 			v.part(rep)
 		default:
-			v.notef("%s: dropped meanwhile", f.Path)
+			v.moving = true
+			v.notef("%s: dropped or rewritten meanwhile", f.Path)
 		}
 	}
 	return nil
