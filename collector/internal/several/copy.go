@@ -44,7 +44,7 @@ func Within(c *fleet.Coverage, from, to int64) *fleet.Coverage {
 func WithLoss(c *fleet.Coverage, records uint64, from, to int64) {
 	x := ledger.CollectorLost
 	c.FromMs, c.ToMs = min(c.GetFromMs(), from), max(c.GetToMs(), to)
-	c.Intervals = append(c.GetIntervals(), &fleet.CoverageInterval{Cause: x.String(), Hop: x.Hop(), State: x.State().String(), Records: records, FromMs: from, ToMs: to})
+	c.Intervals = append(c.GetIntervals(), causedBy(x, records, from, to))
 	state := c.GetState()
 	c.Lost, c.Events, c.Causes = 0, 0, nil
 	conclude(c, state)
@@ -54,7 +54,12 @@ func WithLoss(c *fleet.Coverage, records uint64, from, to int64) {
 func Unsaid(host []byte, from, to int64) *fleet.Coverage {
 	x := ledger.Unsaid
 	c := &fleet.Coverage{Host: host, FromMs: from, ToMs: to}
-	c.Intervals = append(c.Intervals, &fleet.CoverageInterval{Cause: x.String(), Hop: x.Hop(), State: x.State().String(), FromMs: from, ToMs: to})
+	c.Intervals = append(c.Intervals, causedBy(x, 0, from, to))
 	conclude(c, x.State().String())
 	return c
+}
+
+// causedBy is a time of which a cause says what is lost or not known.
+func causedBy(x ledger.Cause, records uint64, from, to int64) *fleet.CoverageInterval {
+	return &fleet.CoverageInterval{Cause: x.String(), Hop: x.Hop(), State: x.State().String(), Records: records, FromMs: from, ToMs: to}
 }

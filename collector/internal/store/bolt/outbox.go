@@ -122,7 +122,7 @@ func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 	if b.Import != nil {
 		return fmt.Errorf("append batch %d, which is an import's: %w", b.ID, store.ErrUnable)
 	}
-	behind := o.Waiting().Batches > 0
+	behind := !o.has(o.local.lastGroup())
 	if (behind || o.pinned()) && o.local.writing() >= o.times.file {
 		if err := o.local.Rotate(ctx); err != nil {
 			o.local.log.Debug("another file for what waits for the engine", "error", err) // the batch goes to this one

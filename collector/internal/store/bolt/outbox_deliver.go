@@ -182,11 +182,7 @@ func (o *Outbox) note(err error) {
 
 // await waits until the engine has all that is in the outbox now.
 func (o *Outbox) await(ctx context.Context) error {
-	list := o.local.sealed()
-	if len(list) == 0 {
-		return nil
-	}
-	last := list[len(list)-1].id
+	last := o.local.lastGroup()
 	for {
 		o.mu.Lock()
 		through, moved := o.through, o.moved

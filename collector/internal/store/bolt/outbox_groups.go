@@ -32,6 +32,18 @@ func (s *Store) sealed() (list []sealedGroup) {
 	return list
 }
 
+// lastGroup is the ID of the last group in the store's partitions; 0: there is none.
+func (s *Store) lastGroup() (id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		for i := range p.entries {
+			id = max(id, p.entries[i].id)
+		}
+	}
+	return id
+}
+
 // entriesAfter returns what the catalogue says of the groups behind one.
 func (s *Store) entriesAfter(id uint64) (list []waitingGroup) {
 	s.mu.Lock()

@@ -21,11 +21,7 @@ func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 		o.unpin(p)
 		return nil, err
 	}
-	last := uint64(0)
-	for _, e := range o.local.entriesAfter(0) {
-		last = max(last, e.id)
-	}
-	last = min(last, waits.LastID())
+	last := min(o.local.lastGroup(), waits.LastID())
 	snap, err := o.engine.Snapshot(ctx)
 	if err != nil || last <= snap.LastID() {
 		o.unpin(p)

@@ -65,8 +65,7 @@ func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, a *ac
 			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", r.batch))
 		}
 	}
-	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".meta (name, value)", []any{names, values})
-	return err
+	return e.cluster.say(ctx, first, names, values)
 }
 
 // hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died.

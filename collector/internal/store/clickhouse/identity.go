@@ -56,7 +56,7 @@ func (c *servers) adopt(ctx context.Context, names []string, of map[string][]*no
 	_, _ = rand.Read(b[:]) // never fails
 	id := hex.EncodeToString(b[:])
 	for _, name := range slices.Backward(names) {
-		if _, err := c.insert(ctx, of[name], "INSERT INTO "+c.address.Database+".meta (name, value)", []any{[]string{identityName}, []string{id}}); err != nil {
+		if err := c.say(ctx, of[name], []string{identityName}, []string{id}); err != nil {
 			return "", fmt.Errorf("write which cluster it is: %w", err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -64,8 +63,7 @@ func (e *Engine) Members(ctx context.Context) (list []store.Member, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db := e.cluster.address.Database
-	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(data, at) FROM "+db+".collectors GROUP BY store ORDER BY store", func() { list = nil },
+	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(data, at) FROM "+e.cluster.address.Database+".collectors GROUP BY store ORDER BY store", func() { list = nil },
 		func(scan func(...any) error) error {
 			var id, data string
 			var at uint64
@@ -76,19 +74,13 @@ func (e *Engine) Members(ctx context.Context) (list []store.Member, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read which collectors there are: %w", err)
 	}
-	lost := map[string]int64{}
-	err = e.cluster.ask(ctx, first, "SELECT name, max(value) FROM "+db+".meta WHERE name LIKE '"+lostOf+"%' GROUP BY name", func() { clear(lost) },
-		func(scan func(...any) error) error {
-			var name, value string
-			err := scan(&name, &value)
-			lost[strings.TrimPrefix(name, lostOf)], _ = strconv.ParseInt(value, 10, 64) // 0 of what is none
-			return err
-		})
+	lost, err := e.cluster.said(ctx, first, lostOf)
 	if err != nil {
 		return nil, fmt.Errorf("read which collectors are gone: %w", err)
 	}
 	for i := range list {
-		if at := lost[list[i].Store]; at > list[i].At {
+		at, _ := strconv.ParseInt(lost[list[i].Store], 10, 64) // 0 of what is none
+		if at > list[i].At {
 			list[i].Lost = at
 		}
 	}
@@ -293,9 +285,7 @@ func (e *Engine) Lose(ctx context.Context, member string, atMs int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".meta (name, value)",
-		[]any{[]string{lostOf + member}, []string{fmt.Sprintf("%020d", atMs)}})
-	if err != nil {
+	if err := e.cluster.say(ctx, first, []string{lostOf + member}, []string{fmt.Sprintf("%020d", atMs)}); err != nil {
 		return fmt.Errorf("write that the collector %s is gone: %w", member, err)
 	}
 	return nil
