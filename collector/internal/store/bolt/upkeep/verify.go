@@ -125,7 +125,7 @@ type verify struct {
 	state  *store.State             // of the last batch
 	stored map[string]group.HostSum // by host, in all partitions
 	list   *manifest.Content        // nil: there is none
-	moving bool                     // a server has dropped or rewritten what was to be read
+	moving bool                     // a server has begun, rewritten or dropped partitions meanwhile
 	done   atomic.Int64             // bytes
 }
 
@@ -263,7 +263,7 @@ func (v *verify) counters() error {
 		return nil
 	}
 	if v.moving { // files that were read at several moments do not add up to what was counted at one
-		v.notef("how many records are counted of hosts is not compared with what is stored: the server has rewritten or dropped days meanwhile; verify again for that")
+		v.notef("how many records are counted of hosts is not compared with what is stored: the server has begun, rewritten or dropped days meanwhile; verify again for that")
 		return nil
 	}
 	open, found, err := v.open()

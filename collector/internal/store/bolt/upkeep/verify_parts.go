@@ -61,18 +61,27 @@ func (v *verify) partitions(ctx context.Context) error {
 	return nil
 }
 
-// listedAgain lists the files again where a server has changed the list of partitions since, which it reports.
+// listedAgain lists the files again, and reports whether a server has rewritten partitions since: these are read then. One that it has begun since is not,
+// and may have batches older than the last of one that was read, where the server's clock went back.
 func (v *verify) listedAgain() (again bool, err error) {
-	if v.rep.Server == "" || v.list == nil {
+	if v.rep.Server == "" {
 		return false, nil
 	}
-	list, err := raw.LoadList(v.o.Dir)
-	if err != nil || list == nil || list.ID != v.list.ID || !compactedSince(v.list, list) {
-		return false, err
+	var list *manifest.Content
+	if v.list != nil {
+		if list, err = raw.LoadList(v.o.Dir); err != nil {
+			return false, err
+		}
 	}
 	files, err := layout.List(v.o.Dir)
 	if files == nil {
 		return false, err
+	}
+	v.moving = v.moving || slices.ContainsFunc(files.Partitions, func(f layout.PartFile) bool {
+		return !slices.ContainsFunc(v.files.Partitions, func(x layout.PartFile) bool { return x.Part == f.Part })
+	})
+	if list == nil || list.ID != v.list.ID || !compactedSince(v.list, list) {
+		return false, nil
 	}
 	list.Journal = v.list.Journal // as it was when the journal was read
 	v.files, v.list = files, list
