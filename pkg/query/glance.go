@@ -60,17 +60,21 @@ func (g *glance) in(text []byte) bool {
 			if inner {
 				continue
 			}
-			v := rest
-			if len(v) > 0 && (v[0] == '"' || v[0] == '\'') {
-				v = v[1:]
-			}
-			n, ok := record.Decimal(v)
-			if ok && (n == g.n || g.cut && int64(uint32(n)) == g.n) {
+			if g.is(rest) {
 				return true
 			}
 		}
 	}
 	return g.rootless && mayBeRootless(text)
+}
+
+// is says whether v, what stands behind a name, begins with the number.
+func (g *glance) is(v []byte) bool {
+	if len(v) > 0 && (v[0] == '"' || v[0] == '\'') {
+		v = v[1:]
+	}
+	n, ok := record.Decimal(v)
+	return ok && (n == g.n || g.cut && int64(uint32(n)) == g.n)
 }
 
 // mayBeRootless reports whether one of the records in text may be one of ClassKernel.
@@ -87,6 +91,17 @@ func mayBeRootless(text []byte) bool {
 		}
 	}
 	return false
+}
+
+// Looks returns what MayMatch looks for, or a part of it: a field of one of these names, each with its =, in front of which stands no
+// letter a to z, and behind which something of which is says yes. Without names it is not as simple as that.
+func (m *Matcher) Looks() (names []string, is func(value []byte) bool) {
+	for i := range m.glances {
+		if g := &m.glances[i]; !g.rootless {
+			return g.names, g.is
+		}
+	}
+	return nil, nil
 }
 
 // MayMatch reports whether an event whose records are the lines of text can match the query. False

@@ -97,7 +97,8 @@ type unit struct {
 	cand    group.Candidate
 	phase   phase
 	worker  bool    // a worker began it; guarded by scan.mu
-	alone   bool    // no other unit is of its frame, and few of its events are wanted
+	only    bool    // no other unit is of its frame
+	alone   bool    // only, and few of its events are wanted
 	matched []found // in the order of the answer
 	held    int64   // its part of scan.held
 }
@@ -118,14 +119,22 @@ type found struct {
 type reader struct {
 	m       *query.Matcher
 	scratch event.Event // used again for every event
+	host    []byte      // of the block that is read
 	frame   []byte      // the memory of frames of units that are alone
+	picker  *group.Picker
+	dense   int // units that are not picked from: the test of one before let most events pass
+}
+
+func newReader(q *query.Query) reader {
+	m := query.NewMatcher(q)
+	return reader{m: m, picker: group.NewPicker(m.Looks())}
 }
 
 // newScan starts the workers; the caller runs the merge and then calls close.
 func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *scan {
 	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain}
 	sc.types = len(q.Terms) == 0 && len(q.Types) > 0 && sc.conds.Decide(q)
-	sc.own.m = query.NewMatcher(q)
+	sc.own = newReader(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
 		filter := v.filter(q, sc.conds)
@@ -182,7 +191,7 @@ func (sc *scan) close() {
 // the scan stops. ahead bounds the units that all workers together have begun.
 func (sc *scan) work(ahead int) {
 	defer sc.wg.Done()
-	rd := reader{m: query.NewMatcher(sc.q)}
+	rd := newReader(sc.q)
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	for !sc.stopped {
@@ -260,8 +269,8 @@ func (sc *scan) plan(pl *plan) []*unit {
 	for i := range cands {
 		c := &cands[i]
 		// Candidates are in the order of their frames, so a frame's others are beside it.
-		alone := (i == 0 || cands[i-1].Block.Frame != c.Block.Frame) && (i+1 == len(cands) || cands[i+1].Block.Frame != c.Block.Frame)
-		units[i] = &unit{plan: pl, cand: *c, alone: alone && c.Want != nil && len(c.Want) <= int(c.Block.Events/4)}
+		only := (i == 0 || cands[i-1].Block.Frame != c.Block.Frame) && (i+1 == len(cands) || cands[i+1].Block.Frame != c.Block.Frame)
+		units[i] = &unit{plan: pl, cand: *c, only: only, alone: only && c.Want != nil && len(c.Want) <= int(c.Block.Events/4)}
 	}
 	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
 	return units
@@ -322,7 +331,7 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, cached *cached, e
 // read unpacks a unit's block and puts the events that match into u.matched. u is running
 // on behalf of the caller, rd is the caller's own.
 func (sc *scan) read(u *unit, rd *reader) {
-	if sc.ctx.Err() != nil {
+	if sc.ctx.Err() != nil || sc.pick(u, rd) {
 		return
 	}
 	text, frame, cached, err := sc.text(u, rd)
@@ -332,7 +341,6 @@ func (sc *scan) read(u *unit, rd *reader) {
 		sc.addError(err)
 		return
 	}
-	host := []byte(blk.Host)
 	want, size := u.cand.Want, 0
 	rest := text
 	origins, batches := u.plan.origins.Block(u.cand.Index, blk), u.plan.batches.Block(u.cand.Index, blk, u.plan.id)
@@ -342,6 +350,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 	case u.cand.Sure || sc.types:
 		u.matched = make([]found, 0, blk.Events)
 	}
+	rd.host = append(rd.host[:0:0], blk.Host...) // a new one: events that are kept have it
 	for i := uint32(0); i < blk.Events; i++ {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
@@ -361,37 +370,8 @@ func (sc *scan) read(u *unit, rd *reader) {
 			}
 			want = want[1:]
 		}
-		if batch <= sc.q.AfterBatch { // of a group of many batches: else the group would not be read
-			continue
-		}
 		off := len(text) - len(rest) - len(one)
-		f := found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin, batch: batch}
-		if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
-			if !sc.sure(&f, one, blk.Counted) || !u.cand.Sure && !store.HasType(one, blk.Counted, rd.m.Typed) {
-				continue
-			}
-		} else {
-			if !blk.Counted && !rd.m.MayMatch(one) {
-				continue
-			}
-			scratch := &rd.scratch
-			store.ParseInto(scratch, one, blk.Counted, host, origin)
-			if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
-				continue
-			}
-			f.ms, f.serial = scratch.Ms, scratch.Serial
-			if string(scratch.Node) != f.node {
-				f.node = string(scratch.Node)
-			}
-			if !sc.plain && !u.alone { // else keep copies it out of the frame
-				f.ev = store.CloneEvent(scratch)
-			}
-		}
-		if sc.plain {
-			f.text = one
-		}
-		u.matched = append(u.matched, f)
-		size += len(one)
+		size += sc.match(u, rd, one, found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin, batch: batch}, u.alone)
 	}
 	if sc.q.Reverse {
 		slices.Reverse(u.matched)
@@ -399,41 +379,90 @@ func (sc *scan) read(u *unit, rd *reader) {
 	sc.s.cache.done(cached, sc.keep(u, text, frame, size) && len(u.matched) > 0)
 }
 
+// match adds an event of a unit's block to those that match, if it does, and returns the bytes of its text then, else 0. copied says that keep
+// copies it, and that it is parsed then.
+func (sc *scan) match(u *unit, rd *reader, one []byte, f found, copied bool) int {
+	if f.batch <= sc.q.AfterBatch { // of a group of many batches: else the group would not be read
+		return 0
+	}
+	blk := &u.cand.Block
+	if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
+		if !sc.sure(&f, one, blk.Counted) || !u.cand.Sure && !store.HasType(one, blk.Counted, rd.m.Typed) {
+			return 0
+		}
+	} else {
+		if !blk.Counted && !rd.m.MayMatch(one) {
+			return 0
+		}
+		scratch := &rd.scratch
+		store.ParseInto(scratch, one, blk.Counted, rd.host, f.origin)
+		if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
+			return 0
+		}
+		f.ms, f.serial = scratch.Ms, scratch.Serial
+		if string(scratch.Node) != f.node {
+			f.node = string(scratch.Node)
+		}
+		if !sc.plain && !copied {
+			f.ev = store.CloneEvent(scratch)
+		}
+	}
+	if sc.plain {
+		f.text = one
+	}
+	u.matched = append(u.matched, f)
+	return len(one)
+}
+
 // keep decides how a unit's events wait for the merge. Where few bytes of the frame match,
 // these are copied and the frame let go; where many do, the events stay in the frame; where
 // all units together hold too much already, only their places are kept, and the merge
 // parses them again. keep reports whether the events are in the frame.
 func (sc *scan) keep(u *unit, text, frame []byte, size int) (inFrame bool) {
-	sc.mu.Lock()
-	tooMuch := sc.held > maxHeld
-	if !tooMuch {
-		u.held = int64(min(4*size, len(frame)))
-		sc.held += u.held
-	}
-	sc.mu.Unlock()
-	few := u.alone || 4*size < len(frame)
-	switch {
-	case tooMuch:
+	if !sc.hold(u, min(4*size, len(frame)), false) {
 		for i := range u.matched {
 			u.matched[i].ev, u.matched[i].text = nil, nil
 		}
 		return false
-	case few && sc.plain:
+	}
+	few := u.alone || 4*size < len(frame)
+	if few {
+		sc.copyOut(u, text, size)
+	}
+	return !few
+}
+
+// hold counts so many bytes of text as those that a unit holds. False: all units together hold too much, and these are not
+// counted, unless they must be.
+func (sc *scan) hold(u *unit, size int, must bool) bool {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.held > maxHeld && !must {
+		return false
+	}
+	u.held = int64(size)
+	sc.held += u.held
+	return true
+}
+
+// copyOut copies a unit's events, of so many bytes together, out of the text that has them, and parses those copies that are given out
+// as events.
+func (sc *scan) copyOut(u *unit, text []byte, size int) {
+	if sc.plain {
 		own := make([]byte, 0, size)
 		for i := range u.matched {
 			f := &u.matched[i]
 			own = append(own, f.text...)
 			f.text = own[len(own)-len(f.text) : len(own) : len(own)]
 		}
-	case few:
-		host := []byte(u.cand.Block.Host)
-		for i := range u.matched {
-			f := &u.matched[i]
-			one := slices.Clone(text[f.off : f.off+f.len])
-			f.ev = store.ParseText(one, u.cand.Block.Counted, host, f.origin)
-		}
+		return
 	}
-	return !few
+	host := []byte(u.cand.Block.Host)
+	for i := range u.matched {
+		f := &u.matched[i]
+		one := slices.Clone(text[f.off : f.off+f.len])
+		f.ev = store.ParseText(one, u.cand.Block.Counted, host, f.origin)
+	}
 }
 
 // addError keeps an error about damaged bytes, of which a scan returns the first few at

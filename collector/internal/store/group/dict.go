@@ -122,6 +122,11 @@ func (c *Codec) shrink(b []byte) ([]byte, bool) {
 // size that is wrong costs little: room is made for at most 64 times b at first.
 // Where b is not packed it is returned itself.
 func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
+	return c.unpackTo(nil, b, packed, size)
+}
+
+// unpackTo is unpack into dst's memory, which is empty, where that has room.
+func (c *Codec) unpackTo(dst, b []byte, packed bool, size uint64) ([]byte, error) {
 	if size > c.most {
 		return nil, damaged("a part of %d bytes", size)
 	}
@@ -131,7 +136,10 @@ func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
 		}
 		return b, nil
 	}
-	out, err := c.dec.DecodeAll(b, make([]byte, 0, min(size, 64*uint64(len(b))+1024)))
+	if room := min(size, 64*uint64(len(b))+1024); uint64(cap(dst)) < room {
+		dst = make([]byte, 0, room)
+	}
+	out, err := c.dec.DecodeAll(b, dst)
 	if err != nil {
 		return nil, damaged("unpack: %v", err)
 	}

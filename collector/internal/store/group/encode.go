@@ -24,7 +24,7 @@ type Codec struct {
 	most    uint64 // bytes of a part of a dictionary, unpacked
 	frame   uint64 // bytes of a frame, unpacked
 
-	decoders sync.Pool // of *rows.Decoder
+	decoders sync.Pool // of *rowsReader
 	tables   tables
 }
 
@@ -61,7 +61,7 @@ func NewReader(frame, part uint64) (*Codec, error) {
 }
 
 func (c *Codec) init() {
-	c.decoders.New = func() any { return &rows.Decoder{} }
+	c.decoders.New = func() any { return &rowsReader{} }
 	c.tables.seed, c.tables.all = maphash.MakeSeed(), map[uint64]*rows.Table{}
 }
 

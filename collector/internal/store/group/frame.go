@@ -15,6 +15,15 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 	if uint64(i) >= uint64(len(g.frames)/frameSize) {
 		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
 	}
+	b, err := g.stored(i)
+	if err != nil {
+		return nil, err
+	}
+	return g.unpackFrame(buf, i, b)
+}
+
+// stored returns the bytes of frame i as they are stored; i is less than the number of frames.
+func (g *Group) stored(i uint32) ([]byte, error) {
 	f := rawFrame(g.frames[int(i)*frameSize:])
 	data, err := g.section(secData, 0)
 	if err != nil {
@@ -23,7 +32,7 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 	if uint64(f.off)+uint64(f.stored) > uint64(len(data)) || f.raw > maxFrame {
 		return nil, damaged("frame %d at %d, %d bytes of %d", i, f.off, f.stored, len(data))
 	}
-	return g.unpackFrame(buf, i, data[f.off:f.off+f.stored])
+	return data[f.off : f.off+f.stored], nil
 }
 
 // unpackFrame is Text for the bytes of a frame as they are stored.

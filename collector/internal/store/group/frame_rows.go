@@ -64,46 +64,80 @@ func b2u(b bool) uint64 {
 	return 0
 }
 
+// rowsReader is what frames of rows are unpacked with. One goroutine uses it at a time.
+type rowsReader struct {
+	rows.Decoder
+	table   *rows.Table
+	streams [rows.Streams][]byte
+	lines   int
+	tail    bool
+	memory  []byte // of the streams
+}
+
 // unpackRows is the reverse of packFrame for a frame of rows, of b behind its form; size is that of the text.
 func (g *Group) unpackRows(buf, b []byte, size int) ([]byte, error) {
-	t, err := g.templates()
-	if err != nil {
+	r := g.c.decoders.Get().(*rowsReader)
+	defer g.c.release(r)
+	if err := g.openRows(r, b, size); err != nil {
 		return nil, err
+	}
+	text, err := r.Decode(buf[:0], r.table, &r.streams, r.lines, r.tail, size)
+	if err != nil {
+		return nil, damaged("%v", err)
+	}
+	return text, nil
+}
+
+// keptRows is up to what size a rowsReader's memory is kept for the next frame.
+const keptRows = 4 << 20
+
+func (c *Codec) release(r *rowsReader) {
+	clear(r.streams[:]) // some are the group's bytes
+	if r.table = nil; cap(r.memory) <= keptRows {
+		c.decoders.Put(r)
+	}
+}
+
+// openRows unpacks the streams of a frame of rows.
+func (g *Group) openRows(to *rowsReader, b []byte, size int) (err error) {
+	if to.table, err = g.templates(); err != nil {
+		return err
 	}
 	r := varint.NewReader(b)
 	head := r.Uvarint()
-	var streams [rows.Streams][]byte
 	var sizes, stored [rows.Streams]uint64
 	var packed [rows.Streams]bool
 	total := uint64(0)
-	for i := range streams {
+	for i := range sizes {
 		v := r.Uvarint()
 		sizes[i], packed[i] = v>>1, v&1 != 0
 		if stored[i] = sizes[i]; packed[i] {
 			stored[i] = r.Uvarint()
 		}
 		if total += sizes[i]; sizes[i] > uint64(size) || total > uint64(size) {
-			return nil, damaged("rows of more bytes than their text")
+			return damaged("rows of more bytes than their text")
 		}
 	}
 	if head>>1 > uint64(size)+1 {
-		return nil, damaged("%d lines in %d bytes", head>>1, size)
+		return damaged("%d lines in %d bytes", head>>1, size)
 	}
-	for i := range streams {
-		if streams[i], err = g.c.unpack(r.Bytes(stored[i]), packed[i], sizes[i]); err != nil {
-			return nil, err
+	to.lines, to.tail = int(head>>1), head&1 != 0
+	if room := min(total, 64*uint64(len(b))+1024) + decodeMargin; uint64(cap(to.memory)) < room {
+		to.memory = make([]byte, 0, room)
+	}
+	free := to.memory
+	for i := range sizes {
+		if to.streams[i], err = g.c.unpackTo(free, r.Bytes(stored[i]), packed[i], sizes[i]); err != nil {
+			return err
+		}
+		if n := len(to.streams[i]); packed[i] && n <= cap(free) {
+			free = free[n:n:cap(free)]
 		}
 	}
 	if !r.Done() {
-		return nil, damaged("streams of another length")
+		return damaged("streams of another length")
 	}
-	d := g.c.decoders.Get().(*rows.Decoder)
-	text, err := d.Decode(buf[:0], t, &streams, int(head>>1), head&1 != 0, size)
-	g.c.decoders.Put(d)
-	if err != nil {
-		return nil, damaged("%v", err)
-	}
-	return text, nil
+	return nil
 }
 
 // templates returns the templates of the group's rows.

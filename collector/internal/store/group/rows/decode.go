@@ -1,18 +1,28 @@
 package rows
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"strconv"
-
-	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Decoder decodes texts. It is for one goroutine.
 type Decoder struct {
 	s   state
-	in  [Streams]varint.Reader
-	out []byte
-	max int // bytes of out that there may be
+	in  [Streams]stream
+	max int // bytes of text that there may be
 	bad bool
+	// number says that the last value is a number or a stamp, and has no = in it.
+	number bool
+	pick   *picking // nil: all of the text is wanted
+
+	picking picking
+}
+
+// stream is what is left of one of a text's streams.
+type stream struct {
+	b  []byte
+	at int
 }
 
 // Decode appends the text of streams to dst: so many lines, together size bytes. streams stay the caller's. Error: ErrDamaged.
@@ -24,161 +34,227 @@ func (d *Decoder) Decode(dst []byte, t *Table, streams *[Streams][]byte, lines i
 	if size > maxText {
 		return dst, ErrDamaged
 	}
-	for i := range d.in {
-		d.in[i] = varint.NewReader(streams[i])
-	}
-	d.s.begin(t)
-	d.out, d.bad, d.max = dst[:0], false, size
+	d.begin(t, streams, size)
 	for i := range lines {
-		if !d.line() || len(d.out) > size {
+		if dst = d.line(dst); d.bad || len(dst) > size {
 			break
 		}
 		if i+1 < lines || !tail {
-			d.out = append(d.out, '\n')
+			dst = append(dst, '\n')
 		}
 	}
-	dst, d.out = d.out, nil
-	for i := range d.in {
-		if !d.in[i].Done() {
-			return dst, ErrDamaged
-		}
-	}
-	if d.bad || len(dst) != size {
+	if !d.done() || len(dst) != size {
 		return dst, ErrDamaged
 	}
 	return dst, nil
 }
 
-// val returns a value's bytes, which are valid until something is appended to d.out.
-func (d *Decoder) val(v span) []byte {
+func (d *Decoder) begin(t *Table, streams *[Streams][]byte, size int) {
+	for i := range d.in {
+		d.in[i] = stream{b: streams[i]}
+	}
+	d.s.begin(t)
+	d.bad, d.max, d.pick = false, size, nil
+}
+
+// done reports whether all streams were read to their ends, and nothing was wrong with them.
+func (d *Decoder) done() bool {
+	for i := range d.in {
+		s := &d.in[i]
+		if d.bad = d.bad || s.at != len(s.b); d.bad {
+			break
+		}
+	}
+	d.in = [Streams]stream{} // they are the caller's
+	return !d.bad
+}
+
+// val returns a value's bytes, which are out's or the table's.
+func (d *Decoder) val(out []byte, v span) []byte {
 	if v.off&inTable != 0 {
 		off := v.off &^ inTable
 		return d.s.t.bytes[off : off+v.len]
 	}
-	return d.out[v.off : v.off+v.len]
+	return out[v.off : v.off+v.len]
 }
 
 // copied appends a value once more.
-func (d *Decoder) copied(v span) span {
-	at := len(d.out)
-	d.out = append(d.out, d.val(v)...)
-	return span{uint32(at), v.len}
+func (d *Decoder) copied(out []byte, v span) ([]byte, span) {
+	at := len(out)
+	return append(out, d.val(out, v)...), span{uint32(at), v.len}
 }
 
+// since is what was appended to out from at on, as a value.
+func since(out []byte, at int) span { return span{uint32(at), uint32(len(out) - at)} }
+
 // byte reads a byte of a stream.
-func (d *Decoder) byte(stream int) byte {
-	b := d.in[stream].Bytes(1)
-	if b == nil {
+func (d *Decoder) byte(n int) byte {
+	if s := &d.in[n]; s.at < len(s.b) {
+		s.at++
+		return s.b[s.at-1]
+	}
+	d.bad = true
+	return 0
+}
+
+// uvarint reads a number of a stream. Most are of one byte.
+func (d *Decoder) uvarint(n int) uint64 {
+	if s := &d.in[n]; s.at < len(s.b) && s.b[s.at] < 0x80 {
+		s.at++
+		return uint64(s.b[s.at-1])
+	}
+	return d.long(n)
+}
+
+func (d *Decoder) long(n int) uint64 {
+	s := &d.in[n]
+	v, k := binary.Uvarint(s.b[s.at:])
+	if k <= 0 {
 		d.bad = true
 		return 0
 	}
-	return b[0]
+	s.at += k
+	return v
 }
 
-func (d *Decoder) line() bool {
-	id := d.s.of(d.s.prev).next
-	if c := d.in[Choice].Uvarint(); c > 0 {
-		if c > uint64(len(d.s.t.temps)) {
-			return d.fail()
+// line appends a line, or with d.pick its values that are not those of the row before.
+func (d *Decoder) line(out []byte) []byte {
+	s := &d.s
+	id := s.of(s.prev).next
+	if c := d.uvarint(Choice); c > 0 {
+		if c > uint64(len(s.t.temps)) {
+			d.bad = true
+			return out
 		}
 		id = int32(c - 1)
-		d.s.of(d.s.prev).next = id
+		s.of(s.prev).next = id
 	}
 	if id < 0 {
-		return d.fail()
+		d.bad = true
+		return out
 	}
-	d.s.prev = id
-	x := d.s.of(id)
-	t := &d.s.t.temps[id]
+	s.prev = id
+	x, t := s.of(id), &s.t.temps[id]
 	var str *cut // of a process that is no number
-	var pid [20]byte
-	num := pid[:0]
 	if t.pid >= 0 {
-		c := d.byte(Process)
-		switch {
-		case c == pidString:
-			before := t.first[t.pid]
-			if x.last >= 0 {
-				before = d.s.rows[int(x.last)+t.pid]
-			}
-			c := d.cut(before)
-			str, d.s.pid = &c, 0
-		case c == pidNew:
-			d.s.usePID(d.s.numPID, d.s.newPID+uint64(unzigzag(d.in[Number].Uvarint())))
-		case c != pidSame:
-			if int(c) > d.s.numPID {
-				return d.fail()
-			}
-			d.s.usePID(int(c-1), d.s.pids[c-1])
-		}
-		num = strconv.AppendUint(num, d.s.pid, 10)
+		str = d.process(t, x)
 	}
-	before, now := d.s.row(id, x)
+	r := s.row(id, x)
 	mask := uint64(0)
 	if many := len(t.first) - min(1, t.pid+1); many > 0 {
 		mask = d.mask(x)
 	}
-	other := mask | t.stamp
-	if t.pid >= 0 {
+	other := (mask | t.stamp) & (1<<len(t.first) - 1)
+	if t.pid >= 0 && !(r.found && s.pid != 0 && !s.over) { // else the row has the process's number as it is
 		other |= 1 << t.pid
 	}
-	for i := 0; i < len(t.first); i++ {
-		d.out = append(d.out, t.lits[i]...)
-		switch {
-		case other&(1<<i) == 0 && before[i].off&inTable == 0:
-			i = d.same(before, now, i, other)
-		case i == t.pid && str != nil:
-			now[i] = d.join(*str)
-		case i == t.pid:
-			at := len(d.out)
-			d.out = append(d.out, num...)
-			now[i] = span{uint32(at), uint32(len(num))}
-		case t.stamp&(1<<i) != 0:
-			now[i] = d.stamp(before[i], mask&(1<<i) != 0)
-		case mask&(1<<i) == 0:
-			now[i] = d.copied(before[i])
-		default:
-			now[i] = d.value(t.keys[i], before[i])
-		}
-		if d.bad || len(d.out) > d.max {
-			return d.fail()
-		}
+	if d.bad {
+		return out
 	}
-	d.out = append(d.out, t.lits[len(t.first)]...)
-	return true
+	switch {
+	case d.pick != nil:
+		return d.picked(out, id, r, other, mask, str)
+	case len(t.first) == 0:
+		return append(out, t.lits[0]...)
+	case r.first:
+		for i, v := range t.first {
+			out = append(out, t.lits[i]...)
+			if other&(1<<i) != 0 {
+				out, r.now[i] = d.slot(out, t, i, v, mask, str)
+			} else {
+				out, r.now[i] = d.copied(out, v)
+			}
+			if d.bad || len(out) > d.max {
+				d.bad = true
+				return out
+			}
+		}
+		return append(out, t.lits[len(t.first)]...)
+	}
+	return d.like(out, t, &r, other, mask, str)
 }
 
-// same appends the values from i on that are those of the row before, up to one that is not, and returns the last. All values of a row
-// lie in one line, so they are copied with the literals between them.
-func (d *Decoder) same(before, now []span, i int, other uint64) int {
-	end := i + 1
-	for end < len(before) && other&(1<<end) == 0 {
-		end++
+// like appends a line by the one before: all values of a row lie in one line, so whatever is between two values that are others is
+// copied at once, literals and all.
+func (d *Decoder) like(out []byte, t *template, r *rowPair, other, mask uint64, str *cut) []byte {
+	before, now := r.before, r.now[:len(r.before)]
+	last := before[len(before)-1]
+	from, end := int(before[0].off)-len(t.lits[0]), int(last.off+last.len)+len(t.lits[len(before)])
+	done := 0 // slots
+	for ; other != 0; other &= other - 1 {
+		i := bits.TrailingZeros64(other)
+		v := before[i]
+		shift := uint32(len(out) - from)
+		out = append(out, out[from:v.off]...)
+		for k := done; k < i; k++ {
+			now[k] = span{before[k].off + shift, before[k].len}
+		}
+		out, now[i] = d.slot(out, t, i, v, mask, str)
+		if d.bad || len(out) > d.max {
+			d.bad = true
+			return out
+		}
+		from, done = int(v.off+v.len), i+1
 	}
-	from, to := before[i].off, before[end-1].off+before[end-1].len
-	shift := uint32(len(d.out)) - from
-	d.out = append(d.out, d.out[from:to]...)
-	for k := i; k < end; k++ {
+	shift := uint32(len(out) - from)
+	out = append(out, out[from:end]...)
+	for k := done; k < len(before); k++ {
 		now[k] = span{before[k].off + shift, before[k].len}
 	}
-	return end - 1
+	return out
 }
 
-func (d *Decoder) fail() bool {
-	d.bad = true
-	return false
+// slot appends a line's value that is coded: its process, a stamp, or one that is not that of the row before.
+func (d *Decoder) slot(out []byte, t *template, i int, before span, mask uint64, str *cut) ([]byte, span) {
+	switch {
+	case i == t.pid:
+		if str != nil {
+			return d.join(out, str)
+		}
+		at := len(out)
+		d.number = true
+		out = strconv.AppendUint(out, d.s.pid, 10)
+		return out, since(out, at)
+	case t.stamp&(1<<i) != 0:
+		return d.stamp(out, before, mask&(1<<i) != 0)
+	}
+	return d.value(out, t.keys[i], before)
+}
+
+// process reads a line's process, which becomes the present one. One that is no number is returned.
+func (d *Decoder) process(t *template, x *templateState) *cut {
+	s := &d.s
+	c := d.byte(Process)
+	switch {
+	case c == pidSame:
+	case c == pidString:
+		before := t.first[t.pid]
+		if x.last >= 0 {
+			before = s.rows[int(x.last)+t.pid]
+		}
+		s.pid = 0
+		str := d.cut(before)
+		return &str
+	case c == pidNew:
+		s.usePID(s.numPID, s.newPID+uint64(unzigzag(d.uvarint(Number))))
+	case int(c) > s.numPID:
+		d.bad = true
+	default:
+		s.usePID(int(c-1), s.pids[c-1])
+	}
+	return nil
 }
 
 func (d *Decoder) mask(x *templateState) uint64 {
 	c := d.byte(Mask)
 	if c != maskNew {
 		if int(c) >= len(x.masks) {
-			d.fail()
+			d.bad = true
 			return 0
 		}
 		return x.masks[c]
 	}
-	m := d.in[NewMask].Uvarint()
+	m := d.uvarint(NewMask)
 	if len(x.masks) < maxMasks {
 		x.masks = append(x.masks, m)
 	}
@@ -187,53 +263,62 @@ func (d *Decoder) mask(x *templateState) uint64 {
 
 func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
 
-func (d *Decoder) stamp(before span, other bool) span {
+func (d *Decoder) stamp(out []byte, before span, other bool) ([]byte, span) {
+	s := &d.s
 	if !other {
-		return d.copied(d.s.stamp)
+		if d.number = s.known; d.pick != nil {
+			return out, s.stamp
+		}
+		return d.copied(out, s.stamp)
 	}
-	if c := d.in[Stamp].Uvarint(); c == 0 {
-		d.s.stamp = d.string(before)
+	if c := d.uvarint(Stamp); c == 0 {
+		out, s.stamp = d.string(out, before)
+		s.known = false
 	} else {
-		d.s.ms += uint64(unzigzag(c - 1))
-		d.s.ser += 1 + uint64(unzigzag(d.in[Stamp].Uvarint()))
-		at := len(d.out)
-		d.out = strconv.AppendUint(d.out, d.s.ms/1000, 10)
-		ms := d.s.ms % 1000
-		d.out = append(d.out, '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), ':')
-		d.out = strconv.AppendUint(d.out, d.s.ser, 10)
-		d.s.stamp = span{uint32(at), uint32(len(d.out) - at)}
+		d.number, s.known = true, true
+		s.ms += uint64(unzigzag(c - 1))
+		s.ser += 1 + uint64(unzigzag(d.uvarint(Stamp)))
+		at := len(out)
+		out = strconv.AppendUint(out, s.ms/1000, 10)
+		ms := s.ms % 1000
+		out = append(out, '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), ':')
+		out = strconv.AppendUint(out, s.ser, 10)
+		s.stamp = since(out, at)
 	}
-	d.s.known = true
-	return d.s.stamp
+	return out, s.stamp
 }
 
-func (d *Decoder) value(key uint32, before span) (now span) {
+func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 	k := d.s.key(key)
 	op := d.byte(Op)
-	at := len(d.out)
+	at := len(out)
 	switch op {
 	case opDecimal:
-		n, _ := number(d.val(before))
-		d.out = strconv.AppendUint(d.out, n+uint64(unzigzag(d.in[Number].Uvarint())), 10)
-		now = span{uint32(at), uint32(len(d.out) - at)}
+		d.number = true
+		n, _ := number(d.val(out, before))
+		out = strconv.AppendUint(out, n+uint64(unzigzag(d.uvarint(Number))), 10)
 	case opHex:
-		n, _ := hexNumber(d.val(before))
-		d.out = strconv.AppendUint(d.out, n+uint64(unzigzag(d.in[Number].Uvarint())), 16)
-		now = span{uint32(at), uint32(len(d.out) - at)}
+		d.number = true
+		n, _ := hexNumber(d.val(out, before))
+		out = strconv.AppendUint(out, n+uint64(unzigzag(d.uvarint(Number))), 16)
 	case opString:
-		now = d.string(before)
+		out, _ = d.string(out, before)
 	default:
 		i := int(op - opRecent)
 		if i >= k.n {
-			d.fail()
-			return before
+			d.bad = true
+			return out, before
 		}
-		now = d.copied(k.recent[i])
+		now := k.recent[i]
+		if d.pick == nil {
+			out, now = d.copied(out, now)
+		}
 		k.use(i, now)
-		return now
+		return out, now
 	}
+	now := since(out, at)
 	k.use(k.n, now)
-	return now
+	return out, now
 }
 
 // cut is a value that shares its begin and its end with another one.
@@ -243,25 +328,30 @@ type cut struct {
 	mid       []byte
 }
 
-func (d *Decoder) string(before span) span { return d.join(d.cut(before)) }
+func (d *Decoder) string(out []byte, before span) ([]byte, span) {
+	c := d.cut(before)
+	return d.join(out, &c)
+}
 
 // cut reads a string.
 func (d *Decoder) cut(before span) cut {
-	head, end, n := d.in[Length].Uvarint(), d.in[Length].Uvarint(), d.in[Length].Uvarint()
-	mid := d.in[Text].Bytes(n)
-	if size := uint64(before.len); head > size || end > size-head || d.in[Length].Bad() || d.in[Text].Bad() {
-		d.fail()
+	head, end, n := d.uvarint(Length), d.uvarint(Length), d.uvarint(Length)
+	s := &d.in[Text]
+	if size := uint64(before.len); d.bad || n > uint64(len(s.b)-s.at) || head > size || end > size-head {
+		d.bad = true
 		return cut{}
 	}
+	mid := s.b[s.at : s.at+int(n)]
+	s.at += int(n)
 	return cut{before, uint32(head), uint32(end), mid}
 }
 
 // join appends a string.
-func (d *Decoder) join(c cut) span {
-	at := len(d.out)
-	b := d.val(c.before)
-	d.out = append(d.out, b[:c.head]...)
-	d.out = append(d.out, c.mid...)
-	d.out = append(d.out, b[uint32(len(b))-c.end:]...)
-	return span{uint32(at), uint32(len(d.out) - at)}
+func (d *Decoder) join(out []byte, c *cut) ([]byte, span) {
+	at := len(out)
+	b := d.val(out, c.before)
+	out = append(out, b[:c.head]...)
+	out = append(out, c.mid...)
+	out = append(out, b[uint32(len(b))-c.end:]...)
+	return out, since(out, at)
 }

@@ -112,7 +112,8 @@ func (e *Encoder) line(from, to int) {
 	if t.pid >= 0 {
 		e.process(t, x)
 	}
-	before, now := e.s.row(id, x)
+	r := e.s.row(id, x)
+	before, now := r.before, r.now
 	mask := uint64(0)
 	stamp, known := e.s.stamp, e.s.known // a line may have several
 	for i := range t.first {

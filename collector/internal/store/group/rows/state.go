@@ -18,7 +18,7 @@ type state struct {
 	ms    uint64 // of the last stamp, with stamp its text; serial likewise
 	ser   uint64
 	stamp span
-	known bool // there was one
+	known bool // there was one; of a Decoder, it is numbers
 
 	pid    uint64 // of the last line that has one
 	pids   [recentPIDs]uint64
@@ -30,6 +30,7 @@ type state struct {
 	refs        [refRows]ref
 	rows        []span         // of the lines that refs and templates have
 	none        [maxSlots]span // a row that is not kept
+	over        bool           // there were too many: rows of one process may have another one's
 }
 
 // templateState is what is known of a template.
@@ -63,7 +64,7 @@ func (s *state) begin(t *Table) {
 	}
 	s.prev, s.ms, s.ser, s.known, s.stamp = 0, 0, 0, false, span{}
 	s.pid, s.numPID, s.newPID = 0, 0, 0
-	s.rows = s.rows[:0]
+	s.rows, s.over = s.rows[:0], false
 }
 
 // of returns what is known of a template.
@@ -117,36 +118,48 @@ func (s *state) usePID(i int, pid uint64) {
 	s.pids[0], s.pid = pid, pid
 }
 
+// rowPair is the row that a line is compared with, and the one of the line itself, which may be the same.
+type rowPair struct {
+	at, was     int32 // of now and before in state.rows; -1: it is not kept, or is the table's
+	before, now []span
+	found       bool // the row before is of the present process, and now is it
+	first       bool // the row before is the table's
+}
+
 // row returns the row that a line of a template is compared with, which the present process has, or else the last one, or else
-// the table; and a row for the line itself, which may be the same.
-func (s *state) row(id int32, x *templateState) (before, now []span) {
+// the table; and a row for the line itself.
+func (s *state) row(id int32, x *templateState) rowPair {
 	t := &s.t.temps[id]
 	n := len(t.first)
 	r := &s.refs[(uint32(id)*2654435761^uint32(s.pid)*40503)%refRows]
 	if r.gen == s.gen && r.template == id && r.pid == s.pid {
 		x.last = r.row
-		now = s.rows[r.row : int(r.row)+n]
-		return now, now
+		now := s.rows[r.row : int(r.row)+n]
+		return rowPair{at: r.row, was: r.row, before: now, now: now, found: true}
 	}
 	if len(s.rows)+n > maxRows { // whatever a text is, no more is kept
+		s.over = true
 		if x.last < 0 {
-			return t.first, s.none[:n]
+			return rowPair{at: -1, was: -1, before: t.first, now: s.none[:n], first: true}
 		}
-		now = s.rows[x.last : int(x.last)+n]
-		return now, now
+		now := s.rows[x.last : int(x.last)+n]
+		return rowPair{at: x.last, was: x.last, before: now, now: now}
 	}
 	at := len(s.rows)
-	for range n {
-		s.rows = append(s.rows, span{})
-	}
-	if x.last < 0 {
-		before = t.first
+	if at+n <= cap(s.rows) {
+		s.rows = s.rows[:at+n]
 	} else {
-		before = s.rows[x.last : int(x.last)+n]
+		s.rows = append(s.rows, make([]span, n)...)
+	}
+	p := rowPair{at: int32(at), was: x.last, now: s.rows[at : at+n]}
+	if p.first = x.last < 0; p.first {
+		p.before = t.first
+	} else {
+		p.before = s.rows[x.last : int(x.last)+n]
 	}
 	*r = ref{s.gen, id, int32(at), s.pid}
 	x.last = int32(at)
-	return before, s.rows[at : at+n]
+	return p
 }
 
 // number is a value as a decimal number without leading zeros, of 18 digits at most.

@@ -1,0 +1,172 @@
+package rows
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// cutEvents cuts a text of plain events.
+func cutEvents(text []byte) (out [][]byte) {
+	for len(text) > 0 {
+		n := bytes.Index(text, []byte("\n\n")) + 2
+		out = append(out, text[:n])
+		text = text[n:]
+	}
+	return out
+}
+
+// pickAgain picks from a coded text, and compares that with what is picked from the text itself. named are events that must pass the test of a uid of 5.
+func pickAgain(t interface{ Fatalf(string, ...any) }, d *Decoder, text []byte, from, to uint32, want []uint32, test *Test) (passed int) {
+	e := NewEncoder(NewTable())
+	s, lines, _ := e.Encode(text)
+	tab, err := ReadTable(e.Table().Append(nil))
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	p := &Picking{From: from, To: to, Want: want, Test: test}
+	got, err := d.Pick([]byte("before"), tab, s, lines, len(text), p)
+	if err != nil {
+		t.Fatalf("pick of %.300q: %v", text, err)
+	}
+	has := map[uint32]string{}
+	at := len("before")
+	for _, ev := range p.Events {
+		has[ev.N] = string(got[at:ev.End])
+		at = ev.End
+	}
+	if at != len(got) || len(has) != len(p.Events) || string(got[:6]) != "before" {
+		t.Fatalf("%d bytes of text, %d of events, %d events of %d", len(got), at, len(p.Events), len(has))
+	}
+	all := cutEvents(text)
+	wanted := want
+	if wanted == nil {
+		for i := range to - from {
+			wanted = append(wanted, i)
+		}
+	}
+	for _, n := range wanted {
+		one, ok := has[n]
+		if delete(has, n); !ok && (test == nil || hasUID5(all[from+n])) {
+			t.Fatalf("event %d is not there: %.300q", n, all[from+n])
+		} else if ok && one != string(all[from+n]) {
+			t.Fatalf("event %d is %.300q, not %.300q", n, one, all[from+n])
+		}
+	}
+	if len(has) > 0 {
+		t.Fatalf("events that nobody wants: %v", has)
+	}
+	return len(p.Events)
+}
+
+func is5(v []byte) bool {
+	n, ok := record.Decimal(bytes.TrimLeft(v, `"'`))
+	return ok && n == 5
+}
+
+// hasUID5 reads a text as the test is described.
+func hasUID5(text []byte) bool {
+	for i := range text {
+		if v, ok := bytes.CutPrefix(text[i:], []byte("uid=")); ok && (i == 0 || text[i-1] < 'a' || text[i-1] > 'z') && is5(v) {
+			return true
+		}
+	}
+	return false
+}
+
+func uid5() *Test { return NewTest([]string{"uid="}, is5) }
+
+// What is picked of a log is what stands in it, and the test passes over most of what has no such value.
+func TestPickOfLog(t *testing.T) {
+	t.Parallel()
+	text := logOf(t, 3, need.Size(2<<20, 1<<20))
+	n := uint32(len(cutEvents(text)))
+	var d Decoder
+	pickAgain(t, &d, text, 0, n, nil, nil)
+	pickAgain(t, &d, text, 5, n-7, []uint32{0, 3, 4, 90, n - 13}, nil)
+	pickAgain(t, &d, text, n/2, n/2, nil, nil)
+	of1001 := NewTest([]string{"uid="}, func(v []byte) bool { n, ok := record.Decimal(v); return ok && n == 1001 })
+	if got := pickAgain(t, &d, text, 0, n, nil, of1001); got == 0 || got > int(n)/2 {
+		t.Errorf("%d events of %d pass", got, n)
+	}
+	if got := pickAgain(t, &d, text, 0, n, nil, NewTest([]string{"uid="}, func([]byte) bool { return false })); got > int(n)/20 {
+		t.Errorf("%d events of %d pass, and none should", got, n)
+	}
+}
+
+// Whatever events a text has, those that are wanted come out, wherever the field stands: in a literal, in a value, half in both.
+func TestPickOfAny(t *testing.T) {
+	t.Parallel()
+	piece := rapid.OneOf(rapid.SampledFrom([]string{"uid=5", " uid=5", " uid=", "euid=5", "ui", "d=5", "=", "5", "05", "1", " pid=", " a=", " b=", "audit(", "msg=audit(1.000:7)", "\"", "'", "\x1d", "type=", "type=X ", " ", "x"}),
+		rapid.StringMatching(`[a-f0-9]{1,4}`))
+	line := rapid.Map(rapid.SliceOfN(piece, 1, 8), func(p []string) string { return strings.Join(p, "") + "\n" })
+	event := rapid.Map(rapid.SliceOfN(line, 1, 4), func(l []string) string { return strings.Join(l, "") + "\n" })
+	var d Decoder
+	rapid.Check(t, func(t *rapid.T) {
+		some := rapid.SliceOfN(event, 1, 5).Draw(t, "some")
+		events := rapid.SliceOfN(rapid.SampledFrom(some), 1, 30).Draw(t, "events")
+		text := []byte(strings.Join(events, ""))
+		n := uint32(len(events))
+		from := rapid.Uint32Range(0, n).Draw(t, "from")
+		to := rapid.Uint32Range(from, n).Draw(t, "to")
+		want := []uint32{}
+		for i := range to - from {
+			if rapid.Bool().Draw(t, "wanted") {
+				want = append(want, i)
+			}
+		}
+		pickAgain(t, &d, text, from, to, want, nil)
+		pickAgain(t, &d, text, from, to, want, uid5())
+		pickAgain(t, &d, text, from, to, nil, uid5())
+	})
+}
+
+// A text that is no events is refused, and one of more rows than are kept is picked from.
+func TestPickBounds(t *testing.T) {
+	t.Parallel()
+	var d Decoder
+	for _, text := range []string{"a=1\n", "\n\n", "a=1\n\n\n", "a=1\n\n"} {
+		s, lines, _ := NewEncoder(NewTable()).Encode([]byte(text))
+		tab := NewTable()
+		if _, err := d.Pick(nil, tab, s, lines, len(text), &Picking{To: 2}); err == nil {
+			t.Errorf("%q has two events", text)
+		}
+	}
+	var text []byte
+	for i := range 3 * maxRows / 20 {
+		text = fmt.Appendf(text, "type=%d pid=%d uid=%d%s x=%d\n\n", i%7, i*2654435761%100003, i%9, strings.Repeat(" a=b", 18), i%11)
+	}
+	pickAgain(t, &d, text, 0, uint32(3*maxRows/20), nil, uid5())
+	long := bytes.Repeat([]byte("type=X pid=7 uid=5 a=1 b=2 c=3 d=4\n"), mostSpans/4)
+	s, lines, _ := NewEncoder(NewTable()).Encode(append(long, '\n'))
+	if _, err := d.Pick(nil, NewTable(), s, lines, len(long)+1, &Picking{To: 1}); err == nil {
+		t.Error("an event of any size is kept")
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	f := logOf(b, 1, 512<<10)
+	e := NewEncoder(NewTable())
+	s, n, _ := e.Encode(f)
+	tab, err := ReadTable(e.Table().Append(nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var d Decoder
+	var buf []byte
+	p := Picking{To: uint32(len(cutEvents(f))), Test: NewTest([]string{"uid="}, func(v []byte) bool { n, ok := record.Decimal(v); return ok && n == 1001 })}
+	b.SetBytes(int64(len(f)))
+	for b.Loop() {
+		p.Events = p.Events[:0]
+		if buf, err = d.Pick(buf[:0], tab, s, n, len(f), &p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(p.Events))/float64(p.To), "passed")
+}
