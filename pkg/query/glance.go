@@ -104,6 +104,61 @@ func (m *Matcher) Looks() (names []string, is func(value []byte) bool) {
 	return nil, nil
 }
 
+// Seeker goes through a text for what Looks says. It is for one goroutine.
+type Seeker struct {
+	is    func(value []byte) bool
+	names [][]byte
+	next  []int // by name: where a field was found last, at or before which there is no other
+}
+
+// Seeker returns one for what the query looks for; nil where that is not as simple as Looks has it.
+func (m *Matcher) Seeker() *Seeker {
+	names, is := m.Looks()
+	if len(names) == 0 {
+		return nil
+	}
+	s := &Seeker{is: is, next: make([]int, len(names))}
+	for _, n := range names {
+		s.names = append(s.names, []byte(n))
+	}
+	return s
+}
+
+// Begin begins a text.
+func (s *Seeker) Begin() {
+	for i := range s.next {
+		s.next[i] = -1
+	}
+}
+
+// Next returns where the first field at or behind at stands whose value is what the query looks for; -1: there is none. at ascends.
+func (s *Seeker) Next(text []byte, at int) int {
+	first := -1
+	for i, name := range s.names {
+		if s.next[i] < at {
+			s.next[i] = s.seek(text, name, at)
+		}
+		if n := s.next[i]; n < len(text) && (first < 0 || n < first) {
+			first = n
+		}
+	}
+	return first
+}
+
+// seek returns where a field of this name stands, len(text) where none does.
+func (s *Seeker) seek(text, name []byte, at int) int {
+	for {
+		i := bytes.Index(text[at:], name)
+		if i < 0 {
+			return len(text)
+		}
+		i += at
+		if at = i + len(name); (i == 0 || text[i-1]-'a' >= 26) && s.is(text[at:]) {
+			return i
+		}
+	}
+}
+
 // MayMatch reports whether an event whose records are the lines of text can match the query. False
 // is certain; true is not. It is much cheaper than parsing the event.
 func (m *Matcher) MayMatch(text []byte) bool {

@@ -34,6 +34,12 @@ func TestGlanceRulesOutNothingFound(t *testing.T) {
 		q := &Query{Terms: []Term{{Fields: fields[r.IntN(len(fields)):][:1], Text: strconv.FormatInt(n, 10)}}}
 		m := NewMatcher(q)
 		may, match := m.MayMatch([]byte(line)), m.Match(ev)
+		if s := m.Seeker(); s != nil {
+			text := "type=A pid=7\n" + line + "\n"
+			if s.Begin(); match && s.Next([]byte(text), 13) < 0 {
+				t.Fatalf("%+v finds %q, in which nothing is found by seeking", q.Terms[0], line)
+			}
+		}
 		switch {
 		case match && !may:
 			t.Fatalf("%+v finds %q, which a glance rules out", q.Terms[0], line)

@@ -19,18 +19,13 @@ func (Codec) Name() string { return "proto" }
 
 // Marshal implements encoding.CodecV2.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no message", v)
+	switch m := v.(type) {
+	case SentTexts:
+		return marshalTexts(m.Texts)
+	case proto.Message:
+		return marshal(m)
 	}
-	buf := memory.Get(proto.Size(m))
-	out, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*buf)[:0], m)
-	if err != nil {
-		memory.Put(buf)
-		return nil, err
-	}
-	*buf = out
-	return mem.BufferSlice{mem.NewBuffer(buf, memory)}, nil
+	return nil, fmt.Errorf("%T is no message", v)
 }
 
 // Unmarshal implements encoding.CodecV2. The message has copies of data's bytes.
@@ -38,6 +33,11 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return fmt.Errorf("%T is no message", v)
+	}
+	if r, ok := v.(*SearchResponse); ok {
+		if done, err := unmarshalTexts(data, r); done || err != nil {
+			return err
+		}
 	}
 	buf := data.MaterializeToBuffer(memory)
 	defer buf.Free()

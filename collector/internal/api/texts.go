@@ -63,7 +63,7 @@ func (p *textPacker) messages(t query.Texts) (out []*fleet.Texts, err error) {
 // message makes a message of events whose texts have so many bytes together.
 func (p *textPacker) message(list []store.Found, size int) *fleet.Texts {
 	if !p.packed || size < smallText {
-		return toTexts(make([]byte, 0, size), list, p.origins)
+		return toTexts(fleet.TextMemory(size), list, p.origins)
 	}
 	out := toTexts(slices.Grow(p.text[:0], size), list, p.origins)
 	p.text, out.Text = out.Text, nil
@@ -204,6 +204,10 @@ func (r *received) Open() (err error) {
 
 // Done implements query.Texts.
 func (r *received) Done() {
+	if t := r.GetTexts(); t != nil { // its events are Done, too
+		fleet.FreeText(t.Text)
+		t.Text = nil
+	}
 	if r.memory != nil && cap(r.memory.text) <= keptText {
 		textMemories.Put(r.memory)
 	}

@@ -283,7 +283,8 @@ func (x *watched) counts(m any) {
 	switch r := m.(type) {
 	case *fleet.SearchResponse:
 		events(r.GetEvents())
-		for _, size := range r.GetTexts().GetSizes() {
+	case fleet.SentTexts:
+		for _, size := range r.Texts.GetSizes() {
 			a.Results, a.Sent = a.Results+1, a.Sent+uint64(size>>1)
 		}
 	case *fleet.FollowResponse:

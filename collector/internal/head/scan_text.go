@@ -69,6 +69,7 @@ func (h *Head) scanText(ctx context.Context, q *query.Query, open bool, fn func(
 type textBatch struct {
 	fn    func(query.Texts) error
 	list  []store.Found
+	had   int // events that were given last
 	bytes int
 	last  time.Time // when some were given last
 	given uint64
@@ -77,7 +78,7 @@ type textBatch struct {
 
 func (t *textBatch) add(f *store.Found) error {
 	if t.list == nil {
-		t.list = make([]store.Found, 0, 64)
+		t.list = make([]store.Found, 0, max(64, min(t.had+t.had/8, textsEvents)))
 	}
 	t.list = append(t.list, *f)
 	t.bytes += len(f.Text)
@@ -93,6 +94,7 @@ func (t *textBatch) add(f *store.Found) error {
 
 func (t *textBatch) flush() error {
 	list := t.list
+	t.had = len(list)
 	t.list, t.bytes, t.last = nil, 0, time.Now()
 	if len(list) == 0 {
 		return nil

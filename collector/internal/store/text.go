@@ -144,6 +144,13 @@ func Stamp(text []byte, counted bool) (ms int64, serial uint64, is bool) {
 	return r.Ms(), r.Serial, r.IsRecord()
 }
 
+// StampOf is Stamp, and reports whether want says yes to the type of one of the event's records.
+func StampOf(text []byte, counted bool, want func(uint16) bool) (ms int64, serial uint64, is, has bool) {
+	var r record.Record
+	firstRecord(&r, text, counted)
+	return r.Ms(), r.Serial, r.IsRecord(), want(r.Type) || HasType(text, counted, want)
+}
+
 // HasType reports whether want says yes to the type of one of an event's records.
 func HasType(text []byte, counted bool, want func(uint16) bool) bool {
 	return anyRecord(text, counted, func(raw []byte) bool { return want(record.TypeOf(raw)) })
@@ -160,6 +167,23 @@ func firstRecord(r *record.Record, text []byte, counted bool) {
 		raw = text[at+k : at+k+int(size)]
 	}
 	_ = r.Parse(raw) // as ParseRecord does
+}
+
+// EventAt returns where the event of a block's text, of plain form, begins and ends in which at lies: in text[from:], which begins with an event.
+// Errors: ErrText.
+func EventAt(text []byte, from, at int) (begin, end int, err error) {
+	for begin = at; begin > from; {
+		i := bytes.LastIndexByte(text[from:begin], '\n')
+		if begin = from + max(i, 0); i > 0 && text[begin-1] == '\n' {
+			begin++
+			break
+		}
+	}
+	i := bytes.Index(text[at:], []byte("\n\n"))
+	if i < 0 {
+		return 0, 0, fmt.Errorf("%w: no end within %d bytes", ErrText, len(text)-at)
+	}
+	return begin, at + i + 2, nil
 }
 
 // countRecords returns how many records an event's text holds. Of a counted text it is

@@ -118,16 +118,17 @@ type found struct {
 // reader is what a goroutine reads units with; each has its own.
 type reader struct {
 	m       *query.Matcher
-	scratch event.Event // used again for every event
-	host    []byte      // of the block that is read
-	frame   []byte      // the memory of frames of units that are alone
+	scratch event.Event   // used again for every event
+	host    []byte        // of the block that is read
+	frame   []byte        // the memory of frames of units that are alone
+	seeker  *query.Seeker // nil: there is nothing to seek
 	picker  *group.Picker
 	dense   int // units that are not picked from: the test of one before let most events pass
 }
 
 func newReader(q *query.Query) reader {
 	m := query.NewMatcher(q)
-	return reader{m: m, picker: group.NewPicker(m.Looks())}
+	return reader{m: m, seeker: m.Seeker(), picker: group.NewPicker(m.Looks())}
 }
 
 // newScan starts the workers; the caller runs the merge and then calls close.
@@ -341,8 +342,27 @@ func (sc *scan) read(u *unit, rd *reader) {
 		sc.addError(err)
 		return
 	}
-	want, size := u.cand.Want, 0
-	rest := text
+	rd.host = append(rd.host[:0:0], blk.Host...) // a new one: events that are kept have it
+	size := 0
+	if rd.seeker != nil && u.cand.Want == nil && !u.cand.Sure && !blk.Counted && u.plan.origins == nil && u.plan.batches == nil {
+		size, err = sc.seek(u, rd, text)
+	} else {
+		size, err = sc.each(u, rd, text)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err)
+		sc.s.noteDamage(u.plan.p, u.plan.id, u.cand.Index, blk, err)
+		sc.addError(err)
+	}
+	if sc.q.Reverse {
+		slices.Reverse(u.matched)
+	}
+	sc.s.cache.done(cached, sc.keep(u, text, frame, size) && len(u.matched) > 0)
+}
+
+// each looks at the events of a unit's block one after the other, and returns the bytes of those that match.
+func (sc *scan) each(u *unit, rd *reader, text []byte) (size int, err error) {
+	blk, want, rest := &u.cand.Block, u.cand.Want, text
 	origins, batches := u.plan.origins.Block(u.cand.Index, blk), u.plan.batches.Block(u.cand.Index, blk, u.plan.id)
 	switch {
 	case want != nil:
@@ -350,15 +370,11 @@ func (sc *scan) read(u *unit, rd *reader) {
 	case u.cand.Sure || sc.types:
 		u.matched = make([]found, 0, blk.Events)
 	}
-	rd.host = append(rd.host[:0:0], blk.Host...) // a new one: events that are kept have it
 	for i := uint32(0); i < blk.Events; i++ {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
 		if err != nil {
-			err = fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err)
-			sc.s.noteDamage(u.plan.p, u.plan.id, u.cand.Index, blk, err)
-			sc.addError(err)
-			break
+			return size, err
 		}
 		origin, batch := origins.Next(), batches.Next()
 		if want != nil {
@@ -373,10 +389,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 		off := len(text) - len(rest) - len(one)
 		size += sc.match(u, rd, one, found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin, batch: batch}, u.alone)
 	}
-	if sc.q.Reverse {
-		slices.Reverse(u.matched)
-	}
-	sc.s.cache.done(cached, sc.keep(u, text, frame, size) && len(u.matched) > 0)
+	return size, nil
 }
 
 // match adds an event of a unit's block to those that match, if it does, and returns the bytes of its text then, else 0. copied says that keep
@@ -387,7 +400,7 @@ func (sc *scan) match(u *unit, rd *reader, one []byte, f found, copied bool) int
 	}
 	blk := &u.cand.Block
 	if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
-		if !sc.sure(&f, one, blk.Counted) || !u.cand.Sure && !store.HasType(one, blk.Counted, rd.m.Typed) {
+		if !sc.sure(&f, one, blk.Counted, u.cand.Sure, rd.m) {
 			return 0
 		}
 	} else {

@@ -1,0 +1,121 @@
+package fleet
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Texts that are not packed are most of what is sent of a large answer over a machine's own socket. So the codec has a way for them on which they
+// are copied neither into a message nor out of it, but once each to and from the transport. The bytes are those of any other codec.
+
+// LargeText is from what length on a text goes that way.
+const LargeText = 16 << 10
+
+// Numbers of fields.
+const (
+	fieldTexts = 11 // of SearchResponse
+	fieldText  = 1  // of Texts
+)
+
+// TextMemory returns memory for the text of a SentTexts, with room for n bytes.
+func TextMemory(n int) []byte { return (*memory.Get(n))[:0] }
+
+// FreeText gives the memory of a text back that TextMemory or a Codec has made. Nobody may have parts of it any more.
+func FreeText(text []byte) {
+	if cap(text) > 0 {
+		text = text[:0]
+		memory.Put(&text)
+	}
+}
+
+// SentTexts is a SearchResponse of texts to be sent. Texts.Text is TextMemory's, and the Codec's once it is marshalled: that frees it when it is sent.
+type SentTexts struct{ Texts *Texts }
+
+// marshalTexts encodes a SearchResponse of t.
+func marshalTexts(t *Texts) (mem.BufferSlice, error) {
+	text := t.GetText()
+	rest := &Texts{Sizes: t.GetSizes(), Hosts: t.GetHosts(), Host: t.GetHost(), Senders: t.GetSenders(), Sender: t.GetSender(), Receipts: t.GetReceipts(), Packed: t.GetPacked()}
+	if len(text) < LargeText {
+		rest.Text = text
+		out, err := marshal(&SearchResponse{Texts: rest})
+		FreeText(text)
+		return out, err
+	}
+	behind, err := marshal(rest)
+	if err != nil {
+		return nil, err
+	}
+	head := memory.Get(64)
+	b := protowire.AppendTag((*head)[:0], fieldTexts, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(fieldText)+protowire.SizeBytes(len(text))+behind.Len()))
+	b = protowire.AppendTag(b, fieldText, protowire.BytesType)
+	*head = protowire.AppendVarint(b, uint64(len(text)))
+	return append(mem.BufferSlice{mem.NewBuffer(head, memory), mem.NewBuffer(&text, memory)}, behind...), nil
+}
+
+// marshal encodes a message into memory that is used again.
+func marshal(m proto.Message) (mem.BufferSlice, error) {
+	buf := memory.Get(proto.Size(m))
+	out, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*buf)[:0], m)
+	if err != nil {
+		memory.Put(buf)
+		return nil, err
+	}
+	*buf = out
+	return mem.BufferSlice{mem.NewBuffer(buf, memory)}, nil
+}
+
+// unmarshalTexts decodes a message as marshalTexts makes them, with the text in memory that is TextMemory's. False: it is another one.
+func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err error) {
+	if len(data) == 0 || data.Len() < LargeText {
+		return false, nil
+	}
+	b := data[0].ReadOnlyData()
+	head := 0
+	number := func(field protowire.Number) (v uint64, ok bool) {
+		num, kind, n := protowire.ConsumeTag(b[head:])
+		if n < 0 || num != field || kind != protowire.BytesType {
+			return 0, false
+		}
+		v, k := protowire.ConsumeVarint(b[head+n:])
+		head += n + k
+		return v, k >= 0
+	}
+	all, ok := number(fieldTexts)
+	if !ok || all != uint64(data.Len()-head) {
+		return false, nil
+	}
+	size, ok := number(fieldText)
+	if !ok || size < LargeText || size > uint64(data.Len()-head) {
+		return false, nil
+	}
+	text := memory.Get(int(size))
+	r := data.Reader()
+	defer r.Close()
+	if _, err := r.Discard(head); err != nil {
+		return false, err
+	}
+	if _, err := r.Read(*text); err != nil {
+		return false, err
+	}
+	behind := memory.Get(r.Remaining())
+	defer memory.Put(behind)
+	if n, err := r.Read(*behind); n < len(*behind) {
+		return false, fmt.Errorf("%d bytes of %d: %w", n, len(*behind), err)
+	}
+	proto.Reset(to)
+	t := &Texts{}
+	if err := proto.Unmarshal(*behind, t); err != nil {
+		return false, err
+	}
+	if t.Text != nil { // a field may come twice: the last one counts
+		memory.Put(text)
+	} else {
+		t.Text = *text
+	}
+	to.Texts = t
+	return true, nil
+}
