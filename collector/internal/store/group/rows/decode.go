@@ -120,21 +120,23 @@ func (d *Decoder) long(n int) uint64 {
 // line appends a line, or with d.pick its values that are not those of the row before.
 func (d *Decoder) line(out []byte) []byte {
 	s := &d.s
-	id := s.of(s.prev).next
+	x := s.of(s.prev)
+	id := x.next
 	if c := d.uvarint(Choice); c > 0 {
 		if c > uint64(len(s.t.temps)) {
 			d.bad = true
 			return out
 		}
 		id = int32(c - 1)
-		s.of(s.prev).next = id
+		x.next = id
 	}
 	if id < 0 {
 		d.bad = true
 		return out
 	}
 	s.prev = id
-	x, t := s.of(id), &s.t.temps[id]
+	x = s.of(id)
+	t := &s.t.temps[id]
 	var str *cut // of a process that is no number
 	if t.pid >= 0 {
 		str = d.process(t, x)
@@ -153,7 +155,7 @@ func (d *Decoder) line(out []byte) []byte {
 	}
 	switch {
 	case d.pick != nil:
-		return d.picked(out, id, r, other, mask, str)
+		return d.picked(out, id, &r, other, mask, str)
 	case len(t.first) == 0:
 		return append(out, t.lits[0]...)
 	case r.first:
@@ -181,6 +183,17 @@ func (d *Decoder) like(out []byte, t *template, r *rowPair, other, mask uint64, 
 	last := before[len(before)-1]
 	from, end := int(before[0].off)-len(t.lits[0]), int(last.off+last.len)+len(t.lits[len(before)])
 	done := 0 // slots
+	if stamp := d.s.stamp; mask == 0 && other == t.stamp && other&(other-1) == 0 {
+		if i := bits.TrailingZeros64(other); i < len(before) && before[i].len == stamp.len { // most lines: only the event is another one
+			shift, at := uint32(len(out)-from), before[i].off
+			out = append(out, out[from:end]...)
+			copy(out[at+shift:], d.val(out, stamp))
+			for k, v := range before {
+				now[k] = span{v.off + shift, v.len}
+			}
+			return out
+		}
+	}
 	for ; other != 0; other &= other - 1 {
 		i := bits.TrailingZeros64(other)
 		v := before[i]

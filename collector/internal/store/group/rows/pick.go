@@ -32,11 +32,16 @@ type picking struct {
 	spans  []span     // their values
 }
 
-// pickLine is a line that is not made yet.
+// pickLine is a line that is not made yet. Its values are those of its row, or copies where they had to be taken out of it: a later
+// line of the event has the same row.
 type pickLine struct {
 	template int32
-	at       int // of its values in picking.spans
+	row      int32 // where its values are in state.rows; -1: in picking.spans
+	at       int32 // where they are there
 }
+
+// mostLines is of how many lines of an event rows are looked through: values of lines beyond that are copied at once.
+const mostLines = 8
 
 // mostSpans bounds the values of one event that are kept.
 const mostSpans = 1 << 16
@@ -62,7 +67,7 @@ func (d *Decoder) Pick(dst []byte, t *Table, streams *[Streams][]byte, lines, si
 		if k.ended {
 			dst = d.endEvent(dst, values)
 		}
-		if d.bad || len(values) > size || len(dst)-from > size || len(k.spans) > mostSpans {
+		if d.bad || len(values) > size || len(dst)-from > size || len(k.spans)+len(k.lines) > mostSpans {
 			d.bad = true
 			break
 		}
@@ -87,27 +92,24 @@ func (k *picking) wanted() bool {
 
 // picked notes a line's values in its row, and where its event may be wanted, which they are. Those that are others than in the row before
 // are appended to out, which has all values; those that were told before stay where they are.
-func (d *Decoder) picked(out []byte, id int32, r rowPair, other, mask uint64, str *cut) []byte {
+func (d *Decoder) picked(out []byte, id int32, r *rowPair, other, mask uint64, str *cut) []byte {
 	k, t := d.pick, &d.s.t.temps[id]
 	now := r.now
+	wanted := k.wanted()
+	if wanted && r.at >= 0 && len(now) > 0 {
+		k.leave(r.at, now)
+	}
 	if !r.found {
 		copy(now, r.before)
 	}
 	var test *templateTest
 	var hits uint64
 	if k.Test != nil {
-		if test = k.Test.of(d.s.t, id); test.always {
-			k.may = true
-		}
-	}
-	if len(now) == 0 { // it has no place in rows, nor in hits
-		test = nil
-	}
-	if test != nil {
-		for len(k.hits) < len(d.s.rows) {
-			k.hits = append(k.hits, 0)
-		}
-		if hits = test.first; !r.first {
+		test = k.Test.of(d.s.t, id)
+		k.may = k.may || test.always
+		if len(now) == 0 { // it has no place in rows, nor in hits
+			test = nil
+		} else if hits = test.first; !r.first {
 			hits = k.hits[r.was]
 		}
 	}
@@ -130,15 +132,33 @@ func (d *Decoder) picked(out []byte, id int32, r rowPair, other, mask uint64, st
 	}
 	if test != nil {
 		if r.at >= 0 {
+			for int(r.at) >= len(k.hits) {
+				k.hits = append(k.hits, make([]uint64, len(d.s.rows)-len(k.hits))...)
+			}
 			k.hits[r.at] = hits
 		}
 		k.may = k.may || hits != 0
 	}
-	if k.ended = t.empty(now); !k.ended && k.wanted() {
-		k.lines = append(k.lines, pickLine{id, len(k.spans)})
+	if k.ended = t.bytes == 0 && empty(now); k.ended || !wanted {
+		return out
+	}
+	l := pickLine{id, r.at, 0}
+	if len(now) == 0 || r.at < 0 || len(k.lines) >= mostLines {
+		l = pickLine{id, -1, int32(len(k.spans))}
 		k.spans = append(k.spans, now...)
 	}
+	k.lines = append(k.lines, l)
 	return out
+}
+
+// leave copies the values of a line of the present event out of the row at this place, which is about to be another line's.
+func (k *picking) leave(at int32, row []span) {
+	for i := range k.lines[:min(len(k.lines), mostLines)] {
+		if l := &k.lines[i]; l.row == at {
+			l.row, l.at = -1, int32(len(k.spans))
+			k.spans = append(k.spans, row...)
+		}
+	}
 }
 
 // endEvent appends the present event's text, if it is wanted, and goes on to the next.
@@ -152,9 +172,13 @@ func (d *Decoder) endEvent(dst, values []byte) []byte {
 		if k.may {
 			for _, l := range k.lines {
 				t := &d.s.t.temps[l.template]
-				for i := range t.first {
+				row := k.spans[l.at:]
+				if l.row >= 0 {
+					row = d.s.rows[l.row:]
+				}
+				for i, v := range row[:len(t.first)] {
 					dst = append(dst, t.lits[i]...)
-					dst = append(dst, d.val(values, k.spans[l.at+i])...)
+					dst = append(dst, d.val(values, v)...)
 				}
 				dst = append(dst, t.lits[len(t.first)]...)
 				dst = append(dst, '\n')
@@ -171,13 +195,8 @@ func (d *Decoder) endEvent(dst, values []byte) []byte {
 	return dst
 }
 
-// empty reports whether a line with these values has no bytes.
-func (t *template) empty(values []span) bool {
-	for _, l := range t.lits {
-		if len(l) > 0 {
-			return false
-		}
-	}
+// empty reports whether values have no bytes.
+func empty(values []span) bool {
 	for _, v := range values {
 		if v.len > 0 {
 			return false
@@ -220,9 +239,10 @@ func (x *Test) of(t *Table, id int32) *templateTest {
 		x.t, x.per = t, make([]templateTest, len(t.temps))
 	}
 	p := &x.per[id]
-	if !p.known {
-		*p = x.look(t, &t.temps[id])
+	if p.known {
+		return p
 	}
+	*p = x.look(t, &t.temps[id])
 	return p
 }
 

@@ -30,6 +30,7 @@ type template struct {
 	lits  [][]byte // one more than slots; all but the first and the last are not empty
 	first []span   // by slot: the values of the first line of this template, in the table
 	keys  []uint32 // by slot: the number of the literal before it, equal for equal literals
+	bytes int      // of the literals
 	stamp uint64   // a bit a slot: it is the time and serial of a record
 	pid   int      // the slot that has the process; -1: none
 }
@@ -75,6 +76,7 @@ func (t *Table) add(lits, values [][]byte) int32 {
 		room = append(room, l...)
 		x.lits[i] = room[from:len(room):len(room)]
 	}
+	x.bytes = n
 	t.size += n + 64
 	for i, v := range values {
 		lit := x.lits[i]
