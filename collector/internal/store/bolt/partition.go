@@ -380,11 +380,33 @@ func (p *partition) withGroup(id uint64, fn func(g *group.Group) error) error {
 }
 
 func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
+	b, err := bytesOf(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	return p.codec.Open(b)
+}
+
+func bytesOf(tx *bbolt.Tx, id uint64) ([]byte, error) {
 	b := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(id))
 	if b == nil {
 		return nil, fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
 	}
-	return p.codec.Open(b.Get(layout.KeyGroup))
+	return b.Get(layout.KeyGroup), nil
+}
+
+// withBytes is withGroup for who knows the group's tables already.
+func (p *partition) withBytes(id uint64, fn func(b []byte) error) error {
+	return p.view(func(tx *bbolt.Tx) error {
+		b, err := bytesOf(tx, id)
+		if err == nil {
+			err = fn(b)
+		}
+		if err != nil {
+			return fmt.Errorf("group %d: %w", id, err)
+		}
+		return nil
+	})
 }
 
 // stats returns the sizes of a partition with some entries. DiskBytes is the room that the file

@@ -85,7 +85,8 @@ type plan struct {
 	// all its events are of the batch id.
 	origins *group.Origins
 	batches *group.Batches
-	some    bool // not all of its batches are wanted; of a Tally only
+	frames  *group.Frames // set while it is planned, where there are blocks
+	some    bool          // not all of its batches are wanted; of a Tally only
 	filter  *asked
 	phase   phase
 	units   []*unit // the merge takes them
@@ -259,7 +260,9 @@ func (sc *scan) plan(pl *plan) []*unit {
 		return nil
 	}
 	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
-		cands, pl.origins, pl.batches, err = candidates(g, sc.q, sc.conds)
+		if cands, pl.origins, pl.batches, err = candidates(g, sc.q, sc.conds); len(cands) > 0 {
+			pl.frames = g.Frames()
+		}
 		return err
 	})
 	if err != nil {
@@ -303,8 +306,8 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, cached *cached, e
 	pl, blk := u.plan, &u.cand.Block
 	key := frameKey{pl.p, pl.id, blk.Frame}
 	unpack := func(buf []byte) (text []byte, err error) {
-		err = pl.p.withGroup(pl.id, func(g *group.Group) error {
-			text, err = g.Text(buf, blk.Frame)
+		err = pl.p.withBytes(pl.id, func(b []byte) error {
+			text, err = pl.frames.Text(b, buf, blk.Frame)
 			return err
 		})
 		return text, err

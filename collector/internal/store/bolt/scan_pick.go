@@ -1,10 +1,6 @@
 package bolt
 
-import (
-	"slices"
-
-	"github.com/auditfleet/auditfleet/collector/internal/store/group"
-)
+import "slices"
 
 // pickAgainAfter is how many units are read whole after one of which most events passed the test: making each event by itself takes longer than
 // making all of them.
@@ -12,7 +8,7 @@ const pickAgainAfter = 16
 
 // pick is read for a unit of which few events may match: where it can be, these are made without the others' text. False: nothing was done.
 func (sc *scan) pick(u *unit, rd *reader) bool {
-	if !u.only || !u.alone && (u.cand.Want != nil || u.cand.Sure || !rd.picker.Tests()) {
+	if !u.only || !u.plan.frames.Picks() || !u.alone && (u.cand.Want != nil || u.cand.Sure || !rd.picker.Tests()) {
 		return false
 	}
 	if !u.alone && rd.dense > 0 {
@@ -28,8 +24,8 @@ func (sc *scan) pick(u *unit, rd *reader) bool {
 		return false
 	}
 	picked := false
-	err := pl.p.withGroup(pl.id, func(g *group.Group) error {
-		picked = g.Pick(rd.picker, &u.cand)
+	err := pl.p.withBytes(pl.id, func(b []byte) error {
+		picked = pl.frames.Pick(rd.picker, b, &u.cand)
 		return nil
 	})
 	if err != nil || !picked {

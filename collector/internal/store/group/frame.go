@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"fmt"
 	"hash/crc32"
 )
@@ -20,6 +21,41 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 		return nil, err
 	}
 	return g.unpackFrame(buf, i, b)
+}
+
+// Frames reads the frames of a group whose tables were read before, and holds none of its bytes: to open a large group anew for each of them takes as
+// long as to unpack one. Once made it never changes, so any number of goroutines may use it.
+type Frames struct {
+	g    Group // without bytes
+	size int   // of the group
+}
+
+// Frames returns what reads the group's frames later.
+func (g *Group) Frames() *Frames {
+	f := &Frames{g: Group{c: g.c, sections: g.sections, version: g.version, frames: bytes.Clone(g.frames)}, size: len(g.b)}
+	if g.version > batchVersion {
+		f.g.rows, _ = g.templates() // what is wrong with them is said when they are needed
+	}
+	return f
+}
+
+// of returns the group with its bytes.
+func (f *Frames) of(b []byte) (*Group, error) {
+	if len(b) != f.size {
+		return nil, damaged("a group of %d bytes that had %d", len(b), f.size)
+	}
+	g := f.g
+	g.b = b
+	return &g, nil
+}
+
+// Text is Group.Text, of the group's bytes.
+func (f *Frames) Text(b, buf []byte, i uint32) ([]byte, error) {
+	g, err := f.of(b)
+	if err != nil {
+		return nil, err
+	}
+	return g.Text(buf, i)
 }
 
 // stored returns the bytes of frame i as they are stored; i is less than the number of frames.

@@ -213,6 +213,9 @@ type Candidate struct {
 	Want []uint32
 	// Sure says that these do match, but for what is no condition: their times, serials and hosts.
 	Sure bool
+
+	before uint32 // events of its frame before its own
+	plain  bool   // no block of its frame up to this one is counted
 }
 
 // Plan returns the blocks in which a query may match, in their order at rest; conds must
@@ -254,8 +257,10 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		return nil, err
 	}
 	var out []Candidate
+	var at inFrame
 	for i := range g.numBlocks() {
 		blk, host := rawBlock(g.blocks[i*blockSize:])
+		before, plain := at.next(&blk)
 		if q.StartMs != 0 && blk.MaxMs < q.StartMs || q.EndMs != 0 && blk.MinMs > q.EndMs ||
 			q.HasSerial && (q.Serial < blk.MinSerial || q.Serial > blk.MaxSerial) {
 			continue
@@ -267,7 +272,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
-		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i)}
+		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), before: before, plain: plain}
 		if set != nil {
 			n := set.count(blk.First, blk.First+blk.Events)
 			if n == 0 {
@@ -280,6 +285,24 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// inFrame is where in its frame a block lies; blocks come in order.
+type inFrame struct {
+	frame   uint32
+	events  uint32
+	counted bool
+	begun   bool
+}
+
+func (p *inFrame) next(blk *Block) (before uint32, plain bool) {
+	if !p.begun || p.frame != blk.Frame {
+		*p = inFrame{frame: blk.Frame, begun: true}
+	}
+	before = p.events
+	p.events += blk.Events
+	p.counted = p.counted || blk.Counted
+	return before, !p.counted
 }
 
 // matchCondition returns the events that may meet a condition: those that have, by the dictionaries

@@ -31,34 +31,28 @@ func NewPicker(names []string, is func(value []byte) bool) *Picker {
 // Tests reports whether there is a test: else all events pass.
 func (p *Picker) Tests() bool { return p.test != nil }
 
-// Pick reads a candidate's events: those that it wants, and of these those that pass the test. Next gives them. False: they
+// Picks reports whether there are frames of rows, which Pick may read from.
+func (f *Frames) Picks() bool { return f.g.rows != nil }
+
+// Pick reads a candidate's events, of the group's bytes: those that it wants, and of these those that pass the test. Next gives them. False: they
 // cannot be picked, and who wants them reads the whole block, which also says what is wrong with one that is damaged.
-func (g *Group) Pick(p *Picker, c *Candidate) bool {
-	first := uint32(0) // of the block's events in the frame's
-	for i := c.Index; i >= 0; i-- {
-		blk, _ := rawBlock(g.blocks[i*blockSize:])
-		if blk.Frame != c.Block.Frame {
-			break
-		}
-		if blk.Counted {
-			return false
-		}
-		if i < c.Index {
-			first += blk.Events
-		}
+func (f *Frames) Pick(p *Picker, group []byte, c *Candidate) bool {
+	g, err := f.of(group)
+	if err != nil || f.g.rows == nil || !c.plain || int(c.Block.Frame) >= len(g.frames)/frameSize {
+		return false
 	}
 	b, err := g.stored(c.Block.Frame)
-	f := rawFrame(g.frames[int(c.Block.Frame)*frameSize:])
-	if err != nil || g.version <= batchVersion || len(b) == 0 || b[0] != formRows || uint64(f.raw) > g.c.frame || crc32.Checksum(b, castagnoli) != f.crc {
+	fr := rawFrame(g.frames[int(c.Block.Frame)*frameSize:])
+	if err != nil || len(b) == 0 || b[0] != formRows || uint64(fr.raw) > g.c.frame || crc32.Checksum(b, castagnoli) != fr.crc {
 		return false
 	}
 	r := g.c.decoders.Get().(*rowsReader)
 	defer g.c.release(r)
-	if g.openRows(r, b[1:], int(f.raw)) != nil {
+	if g.openRows(r, b[1:], int(fr.raw)) != nil {
 		return false
 	}
-	p.p = rows.Picking{From: first, To: first + c.Block.Events, Want: c.Want, Test: p.test, Events: p.p.Events[:0]}
-	p.text, err = r.Pick(p.text[:0], r.table, &r.streams, r.lines, int(f.raw), &p.p)
+	p.p = rows.Picking{From: c.before, To: c.before + c.Block.Events, Want: c.Want, Test: p.test, Events: p.p.Events[:0]}
+	p.text, err = r.Pick(p.text[:0], r.table, &r.streams, r.lines, int(fr.raw), &p.p)
 	p.next, p.at = 0, 0
 	p.Passed, p.Of = len(p.p.Events), int(c.Block.Events)
 	return err == nil

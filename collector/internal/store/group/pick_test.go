@@ -27,12 +27,16 @@ func TestPick(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		frames := g.Frames()
+		if frames.Picks() != (k > 0) {
+			t.Errorf("group %d has rows: %v", k, frames.Picks())
+		}
 		cands, err := g.Plan(&query.Query{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, cand := range cands {
-			text, err := g.Text(nil, cand.Block.Frame)
+			text, err := frames.Text(blob, nil, cand.Block.Frame)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +59,7 @@ func TestPick(t *testing.T) {
 			}
 			for _, cand.Want = range [][]uint32{want, nil} {
 				for _, p := range []*Picker{picks, tests} {
-					if ok := g.Pick(p, &cand); !ok {
+					if ok := frames.Pick(p, blob, &cand); !ok {
 						continue // another form, or it has blocks of another one
 					} else if k == 0 {
 						t.Fatal("a frame that is no rows is picked from")
@@ -84,6 +88,13 @@ func TestPick(t *testing.T) {
 				}
 			}
 		}
+	}
+	g, err := c.Open(built[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cands, err := g.Plan(&query.Query{}, nil); err != nil || g.Frames().Pick(picks, built[0][1:], &cands[0]) {
+		t.Errorf("another group's bytes are picked from: %v", err)
 	}
 	if of < len(all)/2 || passed == 0 || passed > of/2 {
 		t.Errorf("%d of %d events pass the test, of %d", passed, of, len(all))
