@@ -94,7 +94,7 @@ func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err erro
 	}
 	text := memory.Get(int(size))
 	r := data.Reader()
-	defer r.Close()
+	defer func() { _ = r.Close() }() // it gives buffers back, and has no error
 	if _, err := r.Discard(head); err != nil {
 		return false, err
 	}

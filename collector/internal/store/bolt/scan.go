@@ -346,7 +346,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 		return
 	}
 	rd.host = append(rd.host[:0:0], blk.Host...) // a new one: events that are kept have it
-	size := 0
+	var size int
 	if rd.seeker != nil && u.cand.Want == nil && !u.cand.Sure && !blk.Counted && u.plan.origins == nil && u.plan.batches == nil {
 		size, err = sc.seek(u, rd, text)
 	} else {
