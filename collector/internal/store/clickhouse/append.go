@@ -214,11 +214,8 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	if err != nil {
 		return err
 	}
-	if b.ID <= e.delivered().batch {
-		return nil // a process died before it knew; its part may be dropped since
-	}
-	if last := a.last[e.opts.Store]; b.ID <= last.batch {
-		if err := e.isStored(ctx, of[names[0]], b, last); err != nil {
+	if last, had := a.last[e.opts.Store], e.delivered().batch; b.ID <= max(last.batch, had) { // a process died before it knew
+		if err := e.isStored(ctx, of[names[0]], b, max(last.batch, had), b.ID <= had); err != nil {
 			return err
 		}
 		return e.took(b.ID, last.part)
@@ -278,9 +275,9 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	return e.took(b.ID, r.part)
 }
 
-// isStored returns nil for a batch that comes again: there is a row for it, with what it has. Any other batch that has no number of its own would be
-// lost if it were taken for one that is there.
-func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last row) error {
+// isStored returns nil for a batch that comes again: there is a row for it, with what it has, or, of one that is known to have been taken, none, for its part
+// was dropped since. Any other batch that has no number of its own would be lost if it were taken for one that is there.
+func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last uint64, taken bool) error {
 	r := row{batch: b.ID}
 	err := b.Each(func(_ string, ev *event.Event) error {
 		r.count(ev)
@@ -301,8 +298,8 @@ func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, l
 	switch {
 	case err != nil:
 		return fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
-	case !slices.Contains(have, r):
-		return fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last.batch)
+	case !slices.Contains(have, r) && (len(have) > 0 || !taken):
+		return fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last)
 	}
 	return nil
 }

@@ -175,6 +175,9 @@ func copied(t *testing.T, c *cluster.Cluster) {
 	e := engineOf(t, address(t, c), "x")
 	must(t, e.Append(t.Context(), sealed(1, table(10))))
 	must(t, e.Append(t.Context(), sealed(2, table(20))))
+	if err := e.Append(t.Context(), sealed(2, table(21))); !errors.Is(err, ErrCopied) { // its store went back, and not what it knows of the cluster
+		t.Errorf("another batch 2: %v, want ErrCopied", err)
+	}
 	for range 2 {
 		e = engineOf(t, e.opts.Address, "x") // whose folder does not know that they were taken
 		for id, n := range map[uint64]int{1: 11, 2: 21} {
