@@ -101,6 +101,22 @@ func TestAlso(t *testing.T) {
 	if !strings.Contains(string(r.Stderr), "the answer is not complete: it lacks all that it has of the collector "+addrs[1]) || !strings.Contains(string(r.Stdout), `"own2"`) {
 		t.Errorf("%s", r.Stderr)
 	}
+	for _, words := range [][]string{{"hosts"}, {"coverage", "-n", "own2"}} {
+		r = asked(append([]string{bins.Collector, words[0], "--server", addrs[0], "--format", "json"}, words[1:]...)...)
+		if words[0] == "hosts" { // an array of what the others give line by line
+			var list []json.RawMessage
+			if err := json.Unmarshal(r.Stdout, &list); err != nil || len(list) < 3 {
+				t.Fatalf("%v: %s", err, r.Stdout)
+			}
+			lines = []string{string(list[len(list)-1])}
+		} else {
+			lines = strings.Split(strings.TrimSpace(string(r.Stdout)), "\n")
+		}
+		last.Incomplete = nil
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || len(last.Incomplete) != 1 || last.Incomplete[0].Collector != addrs[1] || r.Code == 0 {
+			t.Errorf("%q: exit %d, %v: %s", words, r.Code, err, r.Stdout)
+		}
+	}
 	link := filepath.Join(dir, "ausearch")
 	if err := os.Symlink(bins.Collector, link); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		return 0
 	}
 	view := viewOn(p.stdio.Out, a.detail, time.Local, os.Getenv)
-	list, whole, err := p.askCoverage(ctx, a, a.detail || a.format == "text" && view.width > 0)
+	list, lacks, whole, err := p.askCoverage(ctx, a, a.detail || a.format == "text" && view.width > 0)
 	if err != nil {
 		fmt.Fprintf(p.stdio.Err, "coverage: %v\n", err)
 		return exitCoverageFailed
@@ -151,6 +152,7 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		case len(c.GetHost()) == 0: // a check that nobody is there for must not look like a good one
 			fmt.Fprintln(p.stdio.Err, "coverage: no host has sent anything yet")
 			if !whole {
+				_ = write(p.stdio.Out, lacks) // it has failed as it is
 				return exitCoverageFailed
 			}
 			return exitIncomplete
@@ -162,7 +164,7 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 	out := p.stdio.Out
 	switch a.format {
 	case "json":
-		text, out = coverageJSON(list, a.detail), terminal.GuardAs(out, terminal.JSON)
+		text, out = append(coverageJSON(list, a.detail), lacks...), terminal.GuardAs(out, terminal.JSON)
 	case "csv":
 		text, err = coverageCSV(list, a.detail)
 	default:
@@ -184,11 +186,11 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 	return 0
 }
 
-// askCoverage asks whom the words say. whole is false where one of several collectors did not answer, which it says.
-func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals bool) (list []*fleet.Coverage, whole bool, err error) {
+// askCoverage asks whom the words say. whole is false where one of several collectors did not answer, which it says; lacks says it in JSON, where that is asked for.
+func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals bool) (list []*fleet.Coverage, lacks []byte, whole bool, err error) {
 	src, err := whereOf(a.words.Extra).openAll(ctx, p, p.stdio.Err)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, false, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	q := &a.words.Query
@@ -200,6 +202,7 @@ func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals b
 		list = append(list, c)
 		return nil
 	})
-	whole = lacking(src, "coverage", 0, false, p.stdio.Out, p.stdio.Err) == 0
-	return list, whole, err
+	var said bytes.Buffer
+	whole = lacking(src, "coverage", 0, a.format == "json", &said, p.stdio.Err) == 0
+	return list, said.Bytes(), whole, err
 }

@@ -223,7 +223,7 @@ func (f *hostFlags) read(ctx context.Context) (err error) {
 		return err
 	}
 	f.list.sayCluster(f.program.stdio.Err)
-	f.lacking = lacking(src, "hosts", 0, false, nil, f.program.stdio.Err)
+	f.lacking = lacking(src, "hosts", 0, f.format == "json", &f.list.lacks, f.program.stdio.Err)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -25,6 +26,7 @@ type hostList struct {
 	known       []*fleet.Host
 	whose       map[string][]several.Has // of several collectors, by host; nil for one
 	cluster     []*fleet.Collector       // that keep events where the one that is asked does; none: it keeps them itself
+	lacks       bytes.Buffer             // what of this is missing, in JSON, where that is asked for
 	rows        []hostRow
 	hosts       []*fleet.Host // of rows
 	chosen      int           // hosts that the names choose, without the collector's own

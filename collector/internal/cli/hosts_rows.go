@@ -110,9 +110,12 @@ func rowOf(h *fleet.Host) hostRow {
 }
 
 func (l *hostList) json(out io.Writer) error {
-	rows := l.rows
-	if rows == nil {
-		rows = []hostRow{}
+	rows := []any{}
+	for i := range l.rows {
+		rows = append(rows, &l.rows[i])
+	}
+	if l.lacks.Len() > 0 {
+		rows = append(rows, json.RawMessage(l.lacks.Bytes()))
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
