@@ -72,7 +72,13 @@ func (l *mailer) send(ctx context.Context, m *message, to []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := l.client(ctx)
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			_ = c.Close() // go-mail leaves one open that failed
+		}
+	}()
+	client, err := l.client(ctx, func(c net.Conn) { conns = append(conns, c) })
 	if err != nil {
 		return err
 	}
@@ -87,8 +93,8 @@ func (l *mailer) send(ctx context.Context, m *message, to []string) error {
 	return err
 }
 
-// client returns a client with the files as they are now.
-func (l *mailer) client(ctx context.Context) (*mail.Client, error) {
+// client returns a client with the files as they are now; it calls dialled with each connection that it makes, which the caller closes.
+func (l *mailer) client(ctx context.Context, dialled func(net.Conn)) (*mail.Client, error) {
 	host, port, err := net.SplitHostPort(l.s.Server)
 	if err != nil {
 		return nil, err
@@ -102,7 +108,11 @@ func (l *mailer) client(ctx context.Context) (*mail.Client, error) {
 		return nil, err
 	}
 	dial := func(dialing context.Context, network, address string) (net.Conn, error) { // go-mail ends dialing with the dialing
-		return l.dial(dialing, ctx, network, address)
+		conn, err := l.dial(dialing, ctx, network, address)
+		if conn != nil {
+			dialled(conn)
+		}
+		return conn, err
 	}
 	opts := []mail.Option{mail.WithPort(number), mail.WithTLSConfig(config), mail.WithTimeout(l.s.Timeout), mail.WithDialContextFunc(dial)}
 	switch l.s.TLS {
@@ -209,7 +219,7 @@ func (l *mailer) dial(dialing, delivery context.Context, network, address string
 	}
 	c := &bounded{Conn: conn, left: smtpBytes, ctx: delivery}
 	c.release = context.AfterFunc(delivery, func() { _ = conn.SetDeadline(longAgo) })
-	return c, c.SetDeadline(time.Time{})
+	return c, c.SetDeadline(time.Time{}) // the connection also with an error
 }
 
 // longAgo is the deadline that ends what a connection waits for.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +22,11 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(-1) // a collection would close connections that nobody does
+	debug.SetMemoryLimit(1 << 30)
+	goleak.VerifyTestMain(m)
+}
 
 const testSecret = "whsec_c2l4dGVlbiBieXRlcyBhbmQgYSBmZXcgbW9yZQ=="
 
