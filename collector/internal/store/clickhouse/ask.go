@@ -3,6 +3,8 @@ package clickhouse
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -17,12 +19,12 @@ type shard struct {
 	nodes []*node
 
 	mu    sync.Mutex
-	whole map[*node]bool // guarded by mu: those that have all that is asked for
+	whole map[*node][]string // guarded by mu: the tables of which it has all that is asked for
 }
 
 // shard returns a shard with these servers for one question.
 func (c *servers) shard(nodes []*node) *shard {
-	return &shard{c: c, nodes: nodes, whole: map[*node]bool{}}
+	return &shard{c: c, nodes: nodes, whole: map[*node][]string{}}
 }
 
 // ask is that of a question of one statement.
@@ -37,10 +39,10 @@ func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan
 	return s.c.on(ctx, s.nodes, func(ctx context.Context, n *node) (err error) {
 		defer func() {
 			if err != nil {
-				s.is(n, false)
+				s.forget(n)
 			}
 		}()
-		if err := s.complete(ctx, n); err != nil {
+		if err := s.complete(ctx, n, s.c.read(sql)); err != nil {
 			return err
 		}
 		begin()
@@ -64,23 +66,37 @@ func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan
 	})
 }
 
-// complete asks a server, once, whether it has all that is asked for.
-func (s *shard) complete(ctx context.Context, n *node) error {
+// read returns the tables that a statement reads.
+func (c *servers) read(sql string) (list []string) {
+	for _, t := range tables {
+		if strings.Contains(sql, c.address.Database+"."+t) {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// complete asks a server, once a table, whether it has all that is asked for.
+func (s *shard) complete(ctx context.Context, n *node, tables []string) error {
 	s.mu.Lock()
-	whole := s.whole[n]
+	has := s.whole[n]
 	s.mu.Unlock()
-	if whole {
+	tables = slices.DeleteFunc(tables, func(t string) bool { return slices.Contains(has, t) })
+	if len(tables) == 0 {
 		return nil
 	}
-	if err := s.c.complete(ctx, n, len(s.nodes)); err != nil {
+	if err := s.c.complete(ctx, n, len(s.nodes), tables); err != nil {
 		return err
 	}
-	s.is(n, true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole[n] = append(slices.Clip(s.whole[n]), tables...)
 	return nil
 }
 
-func (s *shard) is(n *node, whole bool) {
+// forget has a server asked again.
+func (s *shard) forget(n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.whole[n] = whole
+	delete(s.whole, n)
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
@@ -69,19 +71,20 @@ func (e *Engine) verify(ctx context.Context, names []string, of map[string][]*no
 	if err != nil {
 		return nil, err
 	}
+	words := make([]word, len(names))
+	g, ctx := errgroup.WithContext(ctx)
 	for i, name := range names {
-		w, err := e.cluster.word(ctx, of[name])
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(w.identities, id) {
-			return nil, fmt.Errorf("%w (shard %s has not the identity %s)", ErrOther, name, id)
-		}
-		if i == 0 {
-			dropped = w.dropped
-		}
+		g.Go(func() (err error) {
+			if words[i], err = e.cluster.word(ctx, of[name]); err == nil && !slices.Contains(words[i].identities, id) {
+				err = fmt.Errorf("%w (shard %s has not the identity %s)", ErrOther, name, id)
+			}
+			return err
+		})
 	}
-	return dropped, nil
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return words[0].dropped, nil
 }
 
 // identity returns the one that is known, or settles which it is. Whoever asks meanwhile waits: it is once in the life of a folder.

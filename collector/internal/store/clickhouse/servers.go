@@ -274,11 +274,11 @@ func (c *servers) reading(replicas int) ch.Settings {
 // errBehind is returned for a server that may lack something which a quorum has.
 var errBehind = errors.New("it is behind the other servers of its shard")
 
-// complete asks a server whether it has all that is stored in its shard. ClickHouse itself would answer with less, and
+// complete asks a server whether it has all that is stored in these tables of its shard: what it says of each it has asked ZooKeeper for. ClickHouse itself would answer with less, and
 // select_sequential_consistency looks no further than the last thing stored: a server that lacks what came before answers, too. Each of
 // the figures alone fails to tell in some state that was seen: while copies are fetched, before a server that was started again is known
 // to ZooKeeper, and while ZooKeeper is away.
-func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
+func (c *servers) complete(ctx context.Context, n *node, replicas int, tables []string) error {
 	if max(replicas, c.replicas()) == 1 && c.address.Quorum == 0 {
 		return nil // there is no other
 	}
