@@ -88,7 +88,7 @@ func (r *Roster) Scan(ctx context.Context, q *query.Query, fn func(*event.Event)
 }
 
 // Follow implements query.Source. What comes of a collector that cannot be asked is said at once, and that is asked again.
-func (r *Roster) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+func (r *Roster) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) (err error) {
 	if q.Own {
 		return r.cfg.Own.Follow(ctx, q, fn, idle)
 	}
@@ -98,8 +98,12 @@ func (r *Roster) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 	}
 	if !pages(q) {
 		var done func()
-		ctx, fn, idle, done = r.newcomers(ctx, a, fn, idle)
-		defer done()
+		ctx, fn, idle, done = r.newcomers(ctx, a, q, fn, idle)
+		defer func() {
+			if done(); errors.Is(context.Cause(ctx), query.ErrStop) {
+				err = nil
+			}
+		}()
 	}
 	if len(a.others) == 0 || pages(q) {
 		unasked(ctx, a, byBatches)

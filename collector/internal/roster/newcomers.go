@@ -7,24 +7,42 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // lookEvery is how often it is looked, for whoever follows, for collectors that have begun to run since.
 const lookEvery = 15 * time.Second
 
-var errBegan = errors.New("it has begun to run, or moved, since this began: follow again to have its events at once")
-
-// newcomers has whoever follows hear of collectors that run now and were not asked when it began: what comes of them is not in the answer. What it returns is
-// used from then on, and done is called at the end; fn and idle are never called at the same time.
-func (r *Roster) newcomers(ctx context.Context, a *asked, fn func(*event.Event) error, idle func(uint64) error) (_ context.Context, _ func(*event.Event) error, _ func(uint64) error, done func()) {
+// newcomers has whoever follows get what comes of collectors that have begun to run since. What it returns is used from then on, and done is called at the
+// end; fn and idle are never called at the same time. The context ends with query.ErrStop as its cause where an answer has all that was asked for.
+func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn func(*event.Event) error, idle func(uint64) error) (_ context.Context, _ func(*event.Event) error, _ func(uint64) error, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var mu sync.Mutex // makes calls of fn and idle one at a time
 	var looking sync.WaitGroup
+	limited := q.Limited(fn)
+	one := func(ev *event.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		err := limited(ev)
+		if err != nil {
+			cancel(err)
+		}
+		return err
+	}
 	oneIdle := func(lost uint64) error {
 		mu.Lock()
 		defer mu.Unlock()
-		return idle(lost)
+		err := idle(lost)
+		if err != nil {
+			cancel(err)
+		}
+		return err
+	}
+	since := *q
+	if since.Limit = 0; since.StartMs == 0 {
+		since.StartMs = time.Now().UnixMilli()
 	}
 	looking.Go(func() {
 		look := time.NewTicker(r.look)
@@ -35,39 +53,61 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, fn func(*event.Event) 
 				return
 			case <-look.C:
 			}
-			if r.newcomer(ctx, a) {
-				if err := oneIdle(0); err != nil {
-					cancel(err)
-				}
+			list, lacks := r.newcomer(ctx, a)
+			for _, m := range list {
+				looking.Go(func() { r.alsoFollow(ctx, m, &since, one, oneIdle) })
+			}
+			if lacks {
+				_ = oneIdle(0) // whose error ends ctx
 			}
 		}
 	})
-	one := func(ev *event.Event) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return fn(ev)
-	}
 	return ctx, one, oneIdle, func() {
 		cancel(nil)
 		looking.Wait()
 	}
 }
 
-// newcomer notes which collectors are to be asked now that a question was not asked of, each once, and reports whether there are any.
-func (r *Roster) newcomer(ctx context.Context, a *asked) (any bool) {
+// alsoFollow follows a collector until ctx ends.
+func (r *Roster) alsoFollow(ctx context.Context, m several.Member, q *query.Query, fn func(*event.Event) error, idle func(uint64) error) {
+	s, err := several.Open(ctx, []several.Member{m}, r.wait)
+	for said := false; err != nil; s, err = several.Open(ctx, []several.Member{m}, r.wait) {
+		if !said && ctx.Err() == nil {
+			api.Lacks(ctx, api.Lack{Collector: m.Name, Part: true, Err: err})
+			_ = idle(0) // whose error ends ctx
+		}
+		said = true
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(r.look):
+		}
+	}
+	s.SayAtOnce(func(f several.Failure) { api.Lacks(ctx, f) })
+	_ = errors.Join(s.Follow(ctx, q, fn, idle), s.Close()) // what it lacks is said, and what fn and idle return ends ctx
+}
+
+// newcomer returns the collectors that are to be asked now and were not asked yet, each once. It notes those that cannot be, and reports whether there are any.
+func (r *Roster) newcomer(ctx context.Context, a *asked) (list []several.Member, lacks bool) {
 	members, err := r.cfg.Roster.Members(ctx)
 	if err != nil {
-		return false // the next look may succeed
+		return nil, false // the next look may succeed
 	}
 	called := names(members)
 	for i := range members {
 		m := &members[i]
-		if m.Store == r.cfg.Self.Store || r.state(m) != "running" || m.Bad != nil || a.at[m.Store] == m.Address {
+		if m.Store == r.cfg.Self.Store || r.state(m) != "running" || m.Bad != nil {
 			continue
 		}
-		any = true
-		a.at[m.Store] = m.Address // said
-		api.Lacks(ctx, api.Lack{Collector: called[m.Store], Part: true, Err: errBegan})
+		if before, was := a.moved(m.Store, m.Address); was && (before != "" || m.Address == "") {
+			continue // it is asked, or it was said why not
+		}
+		if why := r.unable(m); why != "" {
+			lacks = true
+			api.Lacks(ctx, api.Lack{Collector: called[m.Store], Part: true, Err: errors.New(why)})
+			continue
+		}
+		list = append(list, r.member(a, called[m.Store], *m))
 	}
-	return any
+	return list, lacks
 }

@@ -3,6 +3,7 @@ package roster
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,28 +36,62 @@ func (followed) Follow(ctx context.Context, _ *query.Query, _ func(*event.Event)
 	return ctx.Err()
 }
 
-// Whoever follows hears that a collector has begun to run since, once; of one that was there and could not be asked it was said at the beginning.
+// Whoever follows hears of a collector that has begun to run since and cannot be asked, once; of one that was there and could not be asked it was said at the beginning.
 func TestFollowNewcomer(t *testing.T) {
 	g := &growing{}
 	r := opened(&g.list)
 	r.cfg.Roster, r.cfg.Own, r.look = g, followed{}, time.Millisecond
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return nil, errors.New("no way") }
 	ctx, lacking := api.NoteLacks(t.Context())
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	idles := 0
-	err := r.Follow(ctx, &query.Query{}, nil, func(uint64) error {
+	err := r.Follow(ctx, &query.Query{}, func(*event.Event) error { return nil }, func(uint64) error {
 		idles++
 		cancel()
 		return nil
 	})
 	list := lacking()
-	if !errors.Is(err, context.Canceled) || idles != 1 || len(list) != 2 || list[0].Collector != "north" || list[1].Collector != "west" || !errors.Is(list[1].Err, errBegan) {
+	if !errors.Is(err, context.Canceled) || idles != 1 || len(list) != 2 || list[0].Collector != "north" || list[1].Collector != "west" || !strings.Contains(list[1].Err.Error(), "no way") {
 		t.Errorf("%v, told %d times, lacking %v", err, idles, list)
 	}
 	// What cannot be told ends it.
 	g.looks.Store(0)
 	ctx, _ = api.NoteLacks(t.Context())
-	if err := r.Follow(ctx, &query.Query{}, nil, func(uint64) error { return errors.New("gone") }); !errors.Is(err, context.Canceled) {
+	if err := r.Follow(ctx, &query.Query{}, func(*event.Event) error { return nil }, func(uint64) error { return errors.New("gone") }); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// talking is a collector from which an event comes.
+type talking struct {
+	neighbour
+	asked atomic.Pointer[query.Query]
+}
+
+func (n *talking) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, _ func(uint64) error) error {
+	n.asked.Store(q)
+	if err := fn(&event.Event{Ms: time.Now().UnixMilli(), Serial: 1}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// What comes of a collector that has begun to run since is in what is followed, from what it had not stored at the beginning on, and counts against the limit.
+func TestFollowNewcomerToo(t *testing.T) {
+	g := &growing{}
+	r := opened(&g.list)
+	there := &talking{neighbour: neighbour{id: "b"}}
+	r.cfg.Roster, r.cfg.Own, r.look = g, followed{}, time.Millisecond
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return there, nil }
+	began := time.Now().UnixMilli()
+	var got []*event.Event
+	err := r.Follow(t.Context(), &query.Query{Limit: 1}, func(ev *event.Event) error {
+		got = append(got, ev)
+		return nil
+	}, func(uint64) error { return nil })
+	if q := there.asked.Load(); err != nil || len(got) != 1 || q == nil || !q.Own || q.AfterBatch != 3 || q.StartMs < began {
+		t.Errorf("%v, %d events, asked %+v", err, len(got), q)
 	}
 }
