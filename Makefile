@@ -81,9 +81,9 @@ formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
 # integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first: ./integration, half of whose time
-# waits for the kernel and for programs, so two packages run beside it. `make check` and `make lint` vet.
+# waits for the kernel and for programs, the store over a cluster, which waits for that, and the comparisons of files with stores. `make check` and `make lint` vet.
 test: stock-peers ## every test, the stock peers' included
-	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -vet=off -p=3 -timeout=30m ./integration ./...
+	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -vet=off -p=3 -timeout=30m ./integration ./collector/internal/store/clickhouse ./collector/internal/cli ./...
 
 race: ## every package's quick tests under the race detector
 	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 GOGC=300 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -vet=off -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
@@ -85,10 +84,7 @@ func enrichedAsStock(t *testing.T, work string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err != nil {
+		if err := need.EndStock(cmd); err != nil {
 			t.Errorf("stock auditd: %v", err)
 		}
 	})

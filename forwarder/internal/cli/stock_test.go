@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/internal/need"
@@ -54,10 +52,7 @@ func TestUnderAStockDispatcher(t *testing.T) {
 				if cmd.Process == nil {
 					return nil
 				}
-				err := cmd.Process.Signal(unix.SIGTERM)
-				if err == nil {
-					err = cmd.Wait()
-				}
+				err := need.EndStock(cmd)
 				cmd.Process = nil
 				return err
 			}

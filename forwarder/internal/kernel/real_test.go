@@ -164,10 +164,7 @@ func startStock(t *testing.T, c *kernel.Conn, auditd string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err != nil {
+		if err := need.EndStock(cmd); err != nil {
 			t.Errorf("stock auditd: %v", err)
 		}
 	})

@@ -28,7 +28,7 @@ func elements(b *strings.Builder, values map[string]string) {
 func (n *Node) users() string {
 	settings := map[string]string{
 		"max_memory_usage": "500000000", "max_threads": "2", "load_balancing": "random",
-		"background_pool_size": "2", "background_schedule_pool_size": "2", "log_queries": "0",
+		"background_pool_size": "2", "background_schedule_pool_size": "2", "log_queries": "0", "fsync_metadata": "0",
 	}
 	maps.Copy(settings, n.cluster.Shape.Settings)
 	var b strings.Builder
