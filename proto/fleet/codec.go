@@ -21,7 +21,7 @@ func (Codec) Name() string { return "proto" }
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch m := v.(type) {
 	case SentTexts:
-		return marshalTexts(m.Texts)
+		return marshalTexts(m)
 	case proto.Message:
 		return marshal(m)
 	}

@@ -30,13 +30,13 @@ func TestCodecOfTexts(t *testing.T) {
 			if sizes == nil {
 				want.Texts = &Texts{}
 			}
-			text := append(TextMemory(size), bytes.Repeat([]byte("x"), size)...)
+			text := bytes.Repeat([]byte("x"), size)
 			if want.Texts.Text = bytes.Clone(text); size == 0 {
 				want.Texts.Text = nil
 			}
 			sent := proto.CloneOf(want)
-			sent.Texts.Text = text
-			data, err := Codec{}.Marshal(SentTexts{sent.Texts})
+			sent.Texts.Text = text[: size/3 : size/3]
+			data, err := Codec{}.Marshal(SentTexts{sent.Texts, [][]byte{text[size/3 : size/2], text[size/2:]}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"fmt"
 
 	"google.golang.org/grpc/mem"
@@ -8,8 +9,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Texts that are not packed are most of what is sent of a large answer over a machine's own socket. So the codec has a way for them on which they
-// are copied neither into a message nor out of it, but once each to and from the transport. The bytes are those of any other codec.
+// Texts that are not packed are most of what is sent of a large answer over a machine's own socket. So the codec has a way for them on which
+// they are copied neither into a message nor out of it, but once each to and from the transport. The bytes are those of any other codec.
 
 // LargeText is from what length on a text goes that way.
 const LargeText = 16 << 10
@@ -20,10 +21,7 @@ const (
 	fieldText  = 1  // of Texts
 )
 
-// TextMemory returns memory for the text of a SentTexts, with room for n bytes.
-func TextMemory(n int) []byte { return (*memory.Get(n))[:0] }
-
-// FreeText gives the memory of a text back that TextMemory or a Codec has made. Nobody may have parts of it any more.
+// FreeText gives the memory of a text back that a Codec has made. Nobody may have parts of it any more.
 func FreeText(text []byte) {
 	if cap(text) > 0 {
 		text = text[:0]
@@ -31,18 +29,23 @@ func FreeText(text []byte) {
 	}
 }
 
-// SentTexts is a SearchResponse of texts to be sent. Texts.Text is TextMemory's, and the Codec's once it is marshalled: that frees it when it is sent.
-type SentTexts struct{ Texts *Texts }
+// SentTexts is a SearchResponse of texts to be sent. Their text is Texts.Text, which nobody uses any more once it is marshalled, and behind it
+// Pieces, which stay as they are.
+type SentTexts struct {
+	Texts  *Texts
+	Pieces [][]byte
+}
 
-// marshalTexts encodes a SearchResponse of t.
-func marshalTexts(t *Texts) (mem.BufferSlice, error) {
-	text := t.GetText()
+// marshalTexts encodes a SearchResponse of s.
+func marshalTexts(s SentTexts) (mem.BufferSlice, error) {
+	t, size := s.Texts, len(s.Texts.GetText())
+	for _, p := range s.Pieces {
+		size += len(p)
+	}
 	rest := &Texts{Sizes: t.GetSizes(), Hosts: t.GetHosts(), Host: t.GetHost(), Senders: t.GetSenders(), Sender: t.GetSender(), Receipts: t.GetReceipts(), Packed: t.GetPacked()}
-	if len(text) < LargeText {
-		rest.Text = text
-		out, err := marshal(&SearchResponse{Texts: rest})
-		FreeText(text)
-		return out, err
+	if size < LargeText {
+		rest.Text = append(t.GetText(), bytes.Join(s.Pieces, nil)...)
+		return marshal(&SearchResponse{Texts: rest})
 	}
 	behind, err := marshal(rest)
 	if err != nil {
@@ -50,10 +53,17 @@ func marshalTexts(t *Texts) (mem.BufferSlice, error) {
 	}
 	head := memory.Get(64)
 	b := protowire.AppendTag((*head)[:0], fieldTexts, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(fieldText)+protowire.SizeBytes(len(text))+behind.Len()))
+	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(fieldText)+protowire.SizeBytes(size)+behind.Len()))
 	b = protowire.AppendTag(b, fieldText, protowire.BytesType)
-	*head = protowire.AppendVarint(b, uint64(len(text)))
-	return append(mem.BufferSlice{mem.NewBuffer(head, memory), mem.NewBuffer(&text, memory)}, behind...), nil
+	*head = protowire.AppendVarint(b, uint64(size))
+	out := append(make(mem.BufferSlice, 0, len(s.Pieces)+3), mem.NewBuffer(head, memory))
+	if len(t.GetText()) > 0 {
+		out = append(out, mem.SliceBuffer(t.GetText()))
+	}
+	for _, p := range s.Pieces {
+		out = append(out, mem.SliceBuffer(p))
+	}
+	return append(out, behind...), nil
 }
 
 // marshal encodes a message into memory that is used again.
@@ -68,7 +78,7 @@ func marshal(m proto.Message) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.NewBuffer(buf, memory)}, nil
 }
 
-// unmarshalTexts decodes a message as marshalTexts makes them, with the text in memory that is TextMemory's. False: it is another one.
+// unmarshalTexts decodes a message as marshalTexts makes them, with the text in memory for FreeText. False: it is another one.
 func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err error) {
 	if len(data) == 0 || data.Len() < LargeText {
 		return false, nil

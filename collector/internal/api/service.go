@@ -67,7 +67,7 @@ func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingSe
 		}
 		watchedOf(c.ctx).query(q)
 		if req.GetTexts() && !q.Batches && q.After == nil {
-			return sendTexts(c, s.Source, q, req.GetPacked(), func(t *fleet.Texts) error { return stream.SendMsg(fleet.SentTexts{Texts: t}) })
+			return sendTexts(c, s.Source, q, req.GetPacked(), func(t fleet.SentTexts) error { return stream.SendMsg(t) })
 		}
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
 		return flushed(p, s.Source.Scan(c.ctx, q, p.add))

@@ -21,11 +21,11 @@ const maxText = 1<<31 - 1
 const messageText = 256 << 10
 
 // sendTexts answers q with texts: all cores make messages of what the source finds, and out sends these in order.
-func sendTexts(c *call, src query.TextSource, q *query.Query, packed bool, out func(*fleet.Texts) error) error {
-	return query.ScanTexts(c.ctx, q, src, func() func(query.Texts) ([]*fleet.Texts, error) {
+func sendTexts(c *call, src query.TextSource, q *query.Query, packed bool, out func(fleet.SentTexts) error) error {
+	return query.ScanTexts(c.ctx, q, src, func() func(query.Texts) ([]fleet.SentTexts, error) {
 		p := textPacker{origins: q.Origin, packed: packed}
 		return p.messages
-	}, func(list []*fleet.Texts) error {
+	}, func(list []fleet.SentTexts) error {
 		for _, msg := range list {
 			if err := c.send(func() error { return out(msg) }); err != nil {
 				return err
@@ -42,8 +42,8 @@ type textPacker struct {
 	text, packer []byte
 }
 
-// messages makes messages of some events, of which they have copies.
-func (p *textPacker) messages(t query.Texts) (out []*fleet.Texts, err error) {
+// messages makes messages of some events. They have copies of these, or the bytes, which are anybody's to keep.
+func (p *textPacker) messages(t query.Texts) (out []fleet.SentTexts, err error) {
 	own, ok := t.(*store.Texts)
 	if !ok {
 		return nil, fmt.Errorf("texts of another kind: %T", t)
@@ -61,16 +61,30 @@ func (p *textPacker) messages(t query.Texts) (out []*fleet.Texts, err error) {
 }
 
 // message makes a message of events whose texts have so many bytes together.
-func (p *textPacker) message(list []store.Found, size int) *fleet.Texts {
+func (p *textPacker) message(list []store.Found, size int) fleet.SentTexts {
 	if !p.packed || size < smallText {
-		return toTexts(fleet.TextMemory(size), list, p.origins)
+		return fleet.SentTexts{Texts: toTexts(list, p.origins), Pieces: pieces(list)}
 	}
-	out := toTexts(slices.Grow(p.text[:0], size), list, p.origins)
-	p.text, out.Text = out.Text, nil
+	out := toTexts(list, p.origins)
+	p.text = slices.Grow(p.text[:0], size)
+	for _, piece := range pieces(list) {
+		p.text = append(p.text, piece...)
+	}
 	p.packer = s2.Encode(p.packer[:cap(p.packer)], p.text)
 	out.Packed = slices.Clone(p.packer)
 	if len(p.text) > keptText { // of one event that is large
 		p.text, p.packer = nil, nil
+	}
+	return fleet.SentTexts{Texts: out}
+}
+
+// pieces returns the texts of events.
+func pieces(list []store.Found) (out [][]byte) {
+	out = make([][]byte, 0, len(list))
+	for i := range list {
+		if text := list[i].Text; len(text) <= maxText { // as toTexts has it
+			out = append(out, text)
+		}
 	}
 	return out
 }
@@ -81,9 +95,9 @@ const (
 	keptText  = 1 << 20
 )
 
-// toTexts makes a message of events, with their texts appended to text.
-func toTexts(text []byte, list []store.Found, origins bool) *fleet.Texts {
-	out := &fleet.Texts{Text: text, Sizes: make([]uint32, 0, len(list)), Host: make([]uint32, 0, len(list))}
+// toTexts makes a message of events, but for their texts.
+func toTexts(list []store.Found, origins bool) *fleet.Texts {
+	out := &fleet.Texts{Sizes: make([]uint32, 0, len(list)), Host: make([]uint32, 0, len(list))}
 	hosts, senders := map[string]uint32{}, map[*event.Sender]uint32{}
 	last, at := "", uint32(0) // most are of the host of the one before, or all are of a few
 	for i := range list {
@@ -108,7 +122,6 @@ func toTexts(text []byte, list []store.Found, origins bool) *fleet.Texts {
 		if f.Counted {
 			size |= 1
 		}
-		out.Text = append(out.Text, f.Text...)
 		out.Sizes, out.Host = append(out.Sizes, size), append(out.Host, at)
 		if !origins {
 			continue

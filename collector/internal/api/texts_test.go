@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -57,7 +58,12 @@ func whole(ev *event.Event) string {
 
 func TestTextsArriveAsTheyAre(t *testing.T) {
 	src := &fakeSource{events: append(oddEvents(3000), newEvent("x", strings.Repeat("long", 500000)))}
-	t.Run("packed", func(t *testing.T) { textsArrive(t, src, dial(t, serve(t, src, Allowed{GID: -1}))) })
+	t.Run("by a socket", func(t *testing.T) { textsArrive(t, src, dial(t, serve(t, src, Allowed{GID: -1}))) })
+	t.Run("packed", func(t *testing.T) {
+		c := dial(t, serve(t, src, Allowed{GID: -1}))
+		c.local = false
+		textsArrive(t, src, c)
+	})
 	t.Run("by a collector that cannot pack", func(t *testing.T) {
 		before := func(req *fleet.SearchRequest) { req.Packed = false }
 		textsArrive(t, src, dial(t, serveAs(t, &olderService{Service{Source: src}, before}, Allowed{GID: -1})))
@@ -150,10 +156,10 @@ func TestPackedTextsOfAnotherSize(t *testing.T) {
 	p := textPacker{packed: true}
 	made := func() *fleet.Texts {
 		all, err := p.messages(&store.Texts{List: list})
-		if err != nil || len(all[0].GetPacked()) == 0 || len(all[0].GetText()) > 0 {
+		if err != nil || len(all[0].Texts.GetPacked()) == 0 || len(all[0].Texts.GetText()) > 0 || len(all[0].Pieces) > 0 {
 			t.Fatalf("%v: %v", all, err)
 		}
-		return all[0]
+		return all[0].Texts
 	}
 	if _, err := (&textMemory{}).open(made()); err != nil {
 		t.Fatal(err)
@@ -187,7 +193,8 @@ func FuzzTexts(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		msg, err := proto.Marshal(list[0])
+		list[0].Texts.Text = bytes.Join(list[0].Pieces, nil)
+		msg, err := proto.Marshal(list[0].Texts)
 		if err != nil {
 			f.Fatal(err)
 		}
