@@ -17,6 +17,8 @@ type Decoder struct {
 	pick   *picking // nil: all of the text is wanted
 
 	picking picking
+	nums    []uint64 // of spans that are numbers
+	tmp     []byte   // the text of one of them
 }
 
 // stream is what is left of one of a text's streams.
@@ -69,13 +71,50 @@ func (d *Decoder) done() bool {
 	return !d.bad
 }
 
-// val returns a value's bytes, which are out's or the table's.
+// While picking, numbers and stamps are no text until somebody asks for it. Their spans have one of these as len, and off is their place in Decoder.nums.
+const (
+	asDecimal = isNumber + iota
+	asHex
+	asStamp // two: milliseconds and serial
+
+	isNumber = 1 << 31 // of len
+)
+
+// val returns a value's bytes, which are out's or the table's; those of a number are valid until val is called again.
 func (d *Decoder) val(out []byte, v span) []byte {
+	if v.len >= isNumber {
+		return d.text(v)
+	}
 	if v.off&inTable != 0 {
 		off := v.off &^ inTable
 		return d.s.t.bytes[off : off+v.len]
 	}
 	return out[v.off : v.off+v.len]
+}
+
+func (d *Decoder) text(v span) []byte {
+	switch n := d.nums[v.off]; v.len {
+	case asDecimal:
+		d.tmp = strconv.AppendUint(d.tmp[:0], n, 10)
+	case asHex:
+		d.tmp = strconv.AppendUint(d.tmp[:0], n, 16)
+	default:
+		d.tmp = appendStamp(d.tmp[:0], n, d.nums[v.off+1])
+	}
+	return d.tmp
+}
+
+// told is a number, or a stamp's two, as a value.
+func (d *Decoder) told(kind uint32, n ...uint64) span {
+	d.nums = append(d.nums, n...)
+	return span{uint32(len(d.nums) - len(n)), kind}
+}
+
+func appendStamp(out []byte, ms, serial uint64) []byte {
+	out = strconv.AppendUint(out, ms/1000, 10)
+	ms %= 1000
+	out = append(out, '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), ':')
+	return strconv.AppendUint(out, serial, 10)
 }
 
 // copied appends a value once more.
@@ -154,6 +193,9 @@ func (d *Decoder) line(out []byte) []byte {
 		return out
 	}
 	switch {
+	case d.pick != nil && r.found && mask == 0 && other == t.stamp && other&(other-1) == 0 && other != 0:
+		d.sameAgain(id, t, &r)
+		return out
 	case d.pick != nil:
 		return d.picked(out, id, &r, other, mask, str)
 	case len(t.first) == 0:
@@ -291,11 +333,12 @@ func (d *Decoder) stamp(out []byte, before span, other bool) ([]byte, span) {
 		d.number, s.known = true, true
 		s.ms += uint64(unzigzag(c - 1))
 		s.ser += 1 + uint64(unzigzag(d.uvarint(Stamp)))
+		if d.pick != nil {
+			s.stamp = d.told(asStamp, s.ms, s.ser)
+			return out, s.stamp
+		}
 		at := len(out)
-		out = strconv.AppendUint(out, s.ms/1000, 10)
-		ms := s.ms % 1000
-		out = append(out, '.', '0'+byte(ms/100), '0'+byte(ms/10%10), '0'+byte(ms%10), ':')
-		out = strconv.AppendUint(out, s.ser, 10)
+		out = appendStamp(out, s.ms, s.ser)
 		s.stamp = since(out, at)
 	}
 	return out, s.stamp
@@ -306,14 +349,28 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 	op := d.byte(Op)
 	at := len(out)
 	switch op {
-	case opDecimal:
+	case opDecimal, opHex:
 		d.number = true
-		n, _ := number(d.val(out, before))
-		out = strconv.AppendUint(out, n+uint64(unzigzag(d.uvarint(Number))), 10)
-	case opHex:
-		d.number = true
-		n, _ := hexNumber(d.val(out, before))
-		out = strconv.AppendUint(out, n+uint64(unzigzag(d.uvarint(Number))), 16)
+		kind, base := uint32(asDecimal), 10
+		if op == opHex {
+			kind, base = asHex, 16
+		}
+		var n uint64
+		switch {
+		case before.len == kind:
+			n = d.nums[before.off]
+		case op == opHex:
+			n, _ = hexNumber(d.val(out, before))
+		default:
+			n, _ = number(d.val(out, before))
+		}
+		n += uint64(unzigzag(d.uvarint(Number)))
+		if d.pick != nil {
+			now := d.told(kind, n)
+			k.use(k.n, now)
+			return out, now
+		}
+		out = strconv.AppendUint(out, n, base)
 	case opString:
 		out, _ = d.string(out, before)
 	default:
@@ -350,7 +407,11 @@ func (d *Decoder) string(out []byte, before span) ([]byte, span) {
 func (d *Decoder) cut(before span) cut {
 	head, end, n := d.uvarint(Length), d.uvarint(Length), d.uvarint(Length)
 	s := &d.in[Text]
-	if size := uint64(before.len); d.bad || n > uint64(len(s.b)-s.at) || head > size || end > size-head {
+	size := uint64(before.len)
+	if before.len >= isNumber {
+		size = uint64(len(d.text(before)))
+	}
+	if d.bad || n > uint64(len(s.b)-s.at) || head > size || end > size-head {
 		d.bad = true
 		return cut{}
 	}

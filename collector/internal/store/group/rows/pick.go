@@ -58,6 +58,7 @@ func (d *Decoder) Pick(dst []byte, t *Table, streams *[Streams][]byte, lines, si
 	k := d.pick
 	k.Picking, k.n = p, 0
 	k.begin()
+	d.nums = d.nums[:0]
 	values, from := k.values[:0], len(dst)
 	for range lines {
 		if k.n >= p.To {
@@ -67,7 +68,7 @@ func (d *Decoder) Pick(dst []byte, t *Table, streams *[Streams][]byte, lines, si
 		if k.ended {
 			dst = d.endEvent(dst, values)
 		}
-		if d.bad || len(values) > size || len(dst)-from > size || len(k.spans)+len(k.lines) > mostSpans {
+		if d.bad || len(values) > size || len(dst)-from > size || len(d.nums) > size || len(k.spans)+len(k.lines) > mostSpans {
 			d.bad = true
 			break
 		}
@@ -139,16 +140,39 @@ func (d *Decoder) picked(out []byte, id int32, r *rowPair, other, mask uint64, s
 		}
 		k.may = k.may || hits != 0
 	}
-	if k.ended = t.bytes == 0 && empty(now); k.ended || !wanted {
-		return out
+	if k.ended = t.bytes == 0 && empty(now); !k.ended && wanted {
+		k.keep(id, r)
 	}
+	return out
+}
+
+// sameAgain is picked for a line that has the values of the row before, but for its stamp, which is that of the line before: most lines.
+func (d *Decoder) sameAgain(id int32, t *template, r *rowPair) {
+	k, i := d.pick, bits.TrailingZeros64(t.stamp)
+	wanted := k.wanted()
+	if wanted {
+		k.leave(r.at, r.now)
+	}
+	r.now[i] = d.s.stamp
+	if k.Test != nil && !k.may {
+		if !d.s.known { // it is no numbers, and may be anything
+			k.may = true
+		}
+		k.may = k.may || k.hits[r.at] != 0 || k.Test.of(d.s.t, id).always
+	}
+	if k.ended = t.bytes == 0 && empty(r.now); !k.ended && wanted {
+		k.keep(id, r)
+	}
+}
+
+// keep notes a line of the present event.
+func (k *picking) keep(id int32, r *rowPair) {
 	l := pickLine{id, r.at, 0}
-	if len(now) == 0 || r.at < 0 || len(k.lines) >= mostLines {
+	if len(r.now) == 0 || r.at < 0 || len(k.lines) >= mostLines {
 		l = pickLine{id, -1, int32(len(k.spans))}
-		k.spans = append(k.spans, now...)
+		k.spans = append(k.spans, r.now...)
 	}
 	k.lines = append(k.lines, l)
-	return out
 }
 
 // leave copies the values of a line of the present event out of the row at this place, which is about to be another line's.

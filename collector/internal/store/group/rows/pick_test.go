@@ -65,8 +65,8 @@ func pickAgain(t interface{ Fatalf(string, ...any) }, d *Decoder, text []byte, f
 	return len(p.Events)
 }
 
-// isNumber says of a value whether it begins with the number n.
-func isNumber(n int) func(v []byte) bool {
+// beginsWith says of a value whether it begins with the number n.
+func beginsWith(n int) func(v []byte) bool {
 	return func(v []byte) bool {
 		v = bytes.TrimLeft(v, `"'`)
 		digits := 0
@@ -78,7 +78,7 @@ func isNumber(n int) func(v []byte) bool {
 	}
 }
 
-var is5 = isNumber(5)
+var is5 = beginsWith(5)
 
 // hasUID5 reads a text as the test is described.
 func hasUID5(text []byte) bool {
@@ -101,7 +101,7 @@ func TestPickOfLog(t *testing.T) {
 	pickAgain(t, &d, text, 0, n, nil, nil)
 	pickAgain(t, &d, text, 5, n-7, []uint32{0, 3, 4, 90, n - 13}, nil)
 	pickAgain(t, &d, text, n/2, n/2, nil, nil)
-	of1001 := NewTest([]string{"uid="}, isNumber(1001))
+	of1001 := NewTest([]string{"uid="}, beginsWith(1001))
 	if got := pickAgain(t, &d, text, 0, n, nil, of1001); got == 0 || got > int(n)/2 {
 		t.Errorf("%d events of %d pass", got, n)
 	}
@@ -170,7 +170,7 @@ func BenchmarkPick(b *testing.B) {
 	}
 	var d Decoder
 	var buf []byte
-	p := Picking{To: uint32(len(cutEvents(f))), Test: NewTest([]string{"uid="}, isNumber(1001))}
+	p := Picking{To: uint32(len(cutEvents(f))), Test: NewTest([]string{"uid="}, beginsWith(1001))}
 	b.SetBytes(int64(len(f)))
 	for b.Loop() {
 		p.Events = p.Events[:0]
