@@ -109,15 +109,15 @@ var mayImport = map[string][]string{
 	"collector/internal/roster":      {"collector/internal/api", "collector/internal/head", "collector/internal/several", "collector/internal/store", "pkg/event", "pkg/query", "pkg/wake", "proto"},
 	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/interpret", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "pkg/terminal", "proto"}, // interpret, record and proto: its tests
 
-	"collector/internal/store/clickhouse":    {"collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"},
-	"collector/internal/store/engine":        {"collector/internal/jsonfile", "collector/internal/store", "pkg/fsys"},
+	"collector/internal/store/clickhouse":    {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"}, // ledger: its tests
+	"collector/internal/store/engine":        {"collector/internal/jsonfile", "collector/internal/store", "pkg/fsys", "pkg/seglog"},
 	"collector/internal/store/bolt":          {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/seal", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event"},
 	"collector/internal/store/bolt/layout":   {"collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/varint"},
 	"collector/internal/store/bolt/manifest": {"collector/internal/jsonfile", "collector/internal/store", "pkg/fsys", "pkg/seglog"},
 	"collector/internal/store/bolt/pages":    {"collector/internal/store"},
 	"collector/internal/store/bolt/raw":      {"collector/internal/store", "pkg/seglog", "pkg/event", "pkg/fsys"}, // fsys: the manifest's
 	"collector/internal/store/bolt/rewrite":  {"collector/internal/store", "pkg/seglog", "pkg/event"},
-	"collector/internal/store/bolt/upkeep":   {"collector/internal/head", "collector/internal/seal", "pkg/checkpoint", "collector/internal/hold", "collector/internal/journal", "collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"}, // ledger: its tests
+	"collector/internal/store/bolt/upkeep":   {"collector/internal/eventtree", "collector/internal/head", "collector/internal/seal", "pkg/checkpoint", "collector/internal/hold", "collector/internal/journal", "collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"}, // ledger: its tests
 	"collector/internal/eventtree":           {"pkg/event"},
 	"collector/internal/evidence":            {"collector/internal/eventtree", "collector/internal/seal", "collector/internal/store", "pkg/checkpoint", "pkg/event", "pkg/fsys", "pkg/query", "pkg/seglog"}, // seglog: its tests
 	"collector/internal/hold":                {"collector/internal/jsonfile", "collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"},
@@ -135,7 +135,7 @@ var mayImport = map[string][]string{
 	"internal/need":                        {"internal/holder"},
 	"internal/testca":                      {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
-	"collector/internal/store/storetest":   {"collector/internal/ledger", "collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record", "pkg/seglog"},
+	"collector/internal/store/storetest":   {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record", "pkg/seglog"},
 	"pkg/metrics/metricstest":              {"internal/golden", "internal/need", "pkg/metrics"},
 	"forwarder/internal/ship/remote":       {"forwarder/internal/ship", "pkg/sockets", "proto/remote"},
 	"forwarder/internal/ship/grpc":         {"forwarder/internal/ship", "forwarder/internal/witness", "pkg/checkpoint", "pkg/pki", "proto/fleet", "proto/ingest"},

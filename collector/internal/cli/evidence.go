@@ -34,8 +34,8 @@ const evidenceUsage = `usage: evidence [search options] --out DIR
 Makes a bundle of records that others can check: what a search finds, byte for byte, with sender and time of receipt, the
 coverage of that time, the proof that each event stood in the collector's log, the signed checkpoint of the log, a signed
 manifest, and a README.md that explains how to check it, by hand too. collector-search(8) has the options that
-choose events (-k, -n, -ts, -te, -m …); those that say how to print do not go with it. Of events in a cluster (--store
-clickhouse://…) a bundle has all but the proofs, and says so: the log proves what is in a collector's own files.
+choose events (-k, -n, -ts, -te, -m …); those that say how to print do not go with it. Of collectors with events in one
+cluster (--store clickhouse://…) each proves what it has stored; a bundle says what others have.
 
        --out DIR                where the bundle goes: a folder that is not there yet
        --at-checkpoint FILE     prove by this checkpoint, which the collector has signed before: the same question
@@ -52,7 +52,7 @@ evidence verify needs the bundle and the collector's public key, and no collecto
        --key KEY                a file with public keys as collector seal init prints them, or one key
 
 The exit code is 0 when the bundle is made, or is good; 1 when nothing was found, or the bundle was changed; 2 when it could
-not be made or checked, or not all of its events are proved.
+not be made or checked, when what is stored is not what the log has, or when not all events of a checked one are proved.
 `
 
 // exitBundle are the exit codes of evidence.
@@ -60,6 +60,7 @@ const (
 	exitBundleNone = 1 // made of nothing: no event was found
 	exitChanged    = 1 // the bundle is not as it was made
 	exitNotChecked = 2 // it was not made, or not checked, or not all is proved
+	exitTampered   = 2 // it was made, and what is stored is not what the log has
 )
 
 // printing are options of search that say how to print, or look elsewhere than in the store.
@@ -237,12 +238,15 @@ func (p *program) evidence(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.stdio.Err, "evidence: %d events are left out: they are in the journal only; start the collector, which stores them\n", q.LeftOut)
 	}
 	if q.Missing != "" {
-		fmt.Fprintf(p.stdio.Err, "evidence: the store is damaged, and lacks: %s\n", terminal.Clean(q.Missing))
+		fmt.Fprintf(p.stdio.Err, "evidence: what the bundle lacks: %s\n", terminal.Clean(q.Missing))
 	}
 	if !rep.Signed {
 		fmt.Fprintln(p.stdio.Err, "evidence: the bundle is not signed: there is no key (collector seal init), or no collector runs that has it")
 	}
-	if q.Events == 0 {
+	switch {
+	case evidence.Tampered(q):
+		return exitTampered
+	case q.Events == 0:
 		return exitBundleNone
 	}
 	return 0
@@ -365,7 +369,7 @@ func (p *program) saidOf(dir string, rep *evidence.Report, err error) int {
 		code = exitNotChecked
 	}
 	if q.Missing != "" {
-		fmt.Fprintf(errs, "evidence verify: the store was damaged, and lacked: %s\n", terminal.Clean(q.Missing))
+		fmt.Fprintf(errs, "evidence verify: what the bundle lacks, as its maker says: %s\n", terminal.Clean(q.Missing))
 	}
 	if q.LeftOut > 0 {
 		fmt.Fprintf(errs, "evidence verify: %d events that matched were left out: they were not stored yet\n", q.LeftOut)

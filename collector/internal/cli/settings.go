@@ -172,7 +172,8 @@ func (o *options) table() settings.Table {
 					"frames, the 256 KiB of text in which each was compressed, with what hosts sent beside it, other hosts too;\n" +
 					"or events, each alone, so that a bundle has nothing of others.\nFor that all text is hashed as it is stored,\n" +
 					"which takes 5 to 8 percent of the CPU while more comes in than the collector can take, and next to nothing else.\n" +
-					"Of days that are compacted it proves the text, too, which else is the collector's signed word."},
+					"Of days that are compacted it proves the text, too, which else is the collector's signed word.\n" +
+					"Events in a cluster are always proved so: none of their frames is kept."},
 		}},
 		{Title: "Plugins", List: []settings.Setting{
 			{Key: stock.Key("distribute_network"), In: settings.FileOnly,

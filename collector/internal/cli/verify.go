@@ -22,9 +22,9 @@ import (
 const meterMinimum = 200 * time.Millisecond
 
 func (p *program) verifyCommand() *cobra.Command {
-	var checkpoint, key string
+	var checkpoint, key, from, to string
 	cmd := p.onStore(&cobra.Command{
-		Use:   "verify [--store DIR] [--checkpoint FILE --key KEY]",
+		Use:   "verify [--store DIR] [--checkpoint FILE --key KEY [--from DAY] [--to DAY]]",
 		Short: "Read the whole store and say what in it is damaged, if anything",
 		Long: `Read the journal and every partition: checksums, the order and number of records, and the index against
 the events themselves. Each damaged place is named with file and offset, and what cannot be read because of it.
@@ -33,7 +33,9 @@ It changes nothing and takes no lock, so it may run beside ` + "`collector serve
 its last batch, and the journal up to its end.
 
 With --checkpoint and --key it compares the store, or a copy of it, with what was signed then (collector seal) and says
-what was changed since: rewritten, removed, put in, cut away, put back. What was stored later is no change.
+what was changed since: rewritten, removed, put in, cut away, put back. What was stored later is no change. Of a store
+whose events are in a ClickHouse cluster it reads there what the collector has stored, all of it or what was received on
+some days (--from, --to), and says of each batch that is not as it was handed over what differs.
 
 Exit codes: 0 nothing is damaged or changed, 1 something is, 2 it could not be checked.`,
 		Args: command.NoArgs,
@@ -43,19 +45,24 @@ Exit codes: 0 nothing is damaged or changed, 1 something is, 2 it could not be c
 			fmt.Fprintf(p.stdio.Err, "verify: --checkpoint FILE and --key KEY go together\n%s", command.Try("collector verify"))
 			return exitNotDone
 		case checkpoint != "":
-			return p.verifySealed(ctx, dir, checkpoint, key)
+			return p.verifySealed(ctx, dir, checkpoint, key, from, to)
+		case from+to != "":
+			fmt.Fprintf(p.stdio.Err, "verify: --from and --to go with --checkpoint\n%s", command.Try("collector verify"))
+			return exitNotDone
 		}
 		return p.verify(ctx, dir)
 	})
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "a checkpoint, as collector seal prints it; - for standard input")
 	cmd.Flags().StringVar(&key, "key", "", "the public key, or a file with one or more: that of collector seal init")
+	cmd.Flags().StringVar(&from, "from", "", "in a cluster, compare what was received on this day (2026-11-22, UTC) and later ones")
+	cmd.Flags().StringVar(&to, "to", "", "in a cluster, compare what was received up to this day and on it")
 	completion.Flags(cmd, map[string]option.Words{"checkpoint": option.Files, "key": option.Files})
 	return cmd
 }
 
 // verify verifies a store, writes the report, and returns the exit code.
 func (p *program) verify(ctx context.Context, dir string) int {
-	if err := engine.InFolder(dir, "this checks the collector's own half of it; the servers check theirs whenever they read"); err != nil {
+	if err := engine.InFolder(dir, "this checks the collector's own half of it; the servers check theirs whenever they read, and --checkpoint compares both"); err != nil {
 		fmt.Fprintf(p.stdio.Err, "verify: %v\n", err)
 	}
 	m := newMeter(p.stdio.Err, "verify")

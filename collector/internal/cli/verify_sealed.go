@@ -11,13 +11,15 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // verifySealed compares a store with a checkpoint, writes the report, and returns the exit code.
-func (p *program) verifySealed(ctx context.Context, dir, file, key string) int {
+func (p *program) verifySealed(ctx context.Context, dir, file, key, from, to string) int {
 	fail := func(err error) int {
 		fmt.Fprintf(p.stdio.Err, "verify: %v\n", err)
 		return exitNotDone
@@ -30,9 +32,32 @@ func (p *program) verifySealed(ctx context.Context, dir, file, key string) int {
 	if err != nil {
 		return fail(fmt.Errorf("--key: %w", err))
 	}
+	o := upkeep.SealedOptions{Dir: dir, Checkpoint: text, Keys: note.VerifierList(keys...)}
+	for _, day := range []struct {
+		option, text string
+		to           *store.Day
+	}{{"--from", from, &o.From}, {"--to", to, &o.To}} {
+		if day.text == "" {
+			continue
+		}
+		if *day.to, err = store.ParseDay(day.text); err != nil {
+			return fail(fmt.Errorf("%s: a day is wanted, as 2026-11-22: %w", day.option, err))
+		}
+	}
+	far, err := engine.OpenAgain(dir, nil)
+	if err != nil {
+		return fail(err)
+	}
+	if far != nil {
+		o.Elsewhere = far
+	}
 	m := newMeter(p.stdio.Err, "verify")
-	rep, err := upkeep.Sealed(ctx, upkeep.SealedOptions{Dir: dir, Checkpoint: text, Keys: note.VerifierList(keys...), Progress: m.show})
+	o.Progress = m.show
+	rep, err := upkeep.Sealed(ctx, o)
 	m.end()
+	if far != nil {
+		err = errors.Join(err, far.Close())
+	}
 	switch {
 	case errors.Is(err, checkpoint.ErrKey), errors.Is(err, checkpoint.ErrSignature), errors.Is(err, checkpoint.ErrFormat):
 		return fail(fmt.Errorf("%s: %w", file, err))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -54,8 +55,12 @@ type Making struct {
 	// Checkpoint is the signed text, and Size how many leaves it has; none where nothing was signed.
 	Checkpoint []byte
 	Size       int64
-	Groups     Groups // nil: nothing is proved
-	AtRest     bool   // no collector has the store: what is not stored is counted
+	// Groups are those in the collector's own files; nil: nothing is proved. Where it has the methods of store.Rereader, too, batches that are not there
+	// are read again by these.
+	Groups Groups
+	AtRest bool // no collector has the store: what is not stored is counted
+	// Lacks, where it is not nil, says what was asked for and is not in the bundle, beside what a damaged store lacks; "": nothing.
+	Lacks func(ctx context.Context) (string, error)
 	// Coverage writes what is known of the completeness of these hosts in the time asked.
 	Coverage func(ctx context.Context, hosts []string, fromMs, toMs int64) ([]byte, error)
 	Until    int64         // where the query has no end: up to when, the checkpoint's time
@@ -82,6 +87,8 @@ type maker struct {
 	trees   map[uint64]*batchTree // of batches that were written again, where the log has the root of their events
 	moved   map[uint64]bool       // batches that were written again, and are proved by what was made of them
 	made    bool                  // there is such a proof
+	changed string                // why a batch proves nothing that was changed; "": none was
+	reading int                   // bytes taken of Memory for what is read again
 }
 
 // found is an event of the bundle until its batch is proved.
@@ -191,6 +198,12 @@ func (k *maker) scan(ctx context.Context) error {
 	if errors.Is(err, store.ErrDamaged) {
 		k.About.Missing = text(err.Error())
 		err = nil
+	}
+	if k.Lacks != nil && err == nil {
+		var lacks string
+		if lacks, err = k.Lacks(ctx); lacks != "" {
+			k.About.Missing = text(strings.TrimPrefix(k.About.Missing+"; "+lacks, "; "))
+		}
 	}
 	if err != nil {
 		return err

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
@@ -24,21 +26,29 @@ func (k *maker) prove(ctx context.Context) error {
 	if err := k.movedBatches(ctx, ids); err != nil {
 		return err
 	}
-	for _, id := range ids {
-		if k.moved[id] {
-			continue
-		}
-		p, pieces, err := k.proof(ctx, id)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil { // why there is none
-			p, pieces = k.unproved(id, err), nil
-		}
-		if err := k.writeProof(p, pieces); err != nil {
+	for len(ids) > 0 {
+		n, err := k.again(ctx, ids)
+		if err != nil {
 			return err
 		}
-		delete(k.batches, id)
+		for _, id := range ids[:n] {
+			if k.moved[id] {
+				continue
+			}
+			p, pieces, err := k.proof(ctx, id)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil { // why there is none
+				p, pieces = k.unproved(id, err), nil
+			}
+			if err := k.writeProof(p, pieces); err != nil {
+				return err
+			}
+			delete(k.batches, id)
+			delete(k.trees, id)
+		}
+		ids = ids[n:]
 	}
 	return k.proveMade(ctx)
 }
@@ -46,6 +56,9 @@ func (k *maker) prove(ctx context.Context) error {
 // unproved is the line of events of a batch that are not proved.
 func (k *maker) unproved(id uint64, why error) *Proof {
 	p := &Proof{Batch: id, Why: text(why.Error()), Events: [][]int64{}}
+	if errors.Is(why, errChanged) {
+		k.changed = p.Why
+	}
 	for _, f := range k.batches[id] {
 		p.Events = append(p.Events, []int64{f.n})
 	}
@@ -58,7 +71,9 @@ func (k *maker) writeProof(p *Proof, pieces [][]byte) error {
 		k.About.Proved += n
 	} else {
 		k.About.Unproved += n
-		k.About.Why = p.Why
+		if k.About.Why = p.Why; k.changed != "" { // it goes before what is only not sealed yet
+			k.About.Why = k.changed
+		}
 	}
 	for _, b := range pieces {
 		if err := k.write(Pieces, b); err != nil {
@@ -76,7 +91,9 @@ func (k *maker) proof(ctx context.Context, id uint64) (p *Proof, pieces [][]byte
 	}
 	p = &Proof{Batch: id, Events: [][]int64{}, Leaf: base64.StdEncoding.EncodeToString(leaf.text), Index: leaf.index}
 	var changed error
-	if t := k.trees[id]; t != nil {
+	if t := k.trees[id]; t != nil && t.why != nil {
+		return nil, nil, t.why
+	} else if t != nil {
 		changed, err = k.byTree(p, t, leaf.Leaf)
 	} else {
 		err = k.Groups.WithGroup(ctx, id, func(g *group.Group) (err error) {
@@ -121,7 +138,7 @@ type loggedLeaf struct {
 func (k *maker) leafOf(id uint64) (l loggedLeaf, err error) {
 	switch {
 	case k.Groups == nil:
-		return l, errors.New("the events are in a cluster, and the log proves those in a collector's own files: it has only the hash of what was handed over to the cluster, and how many events of which hosts")
+		return l, errors.New("the engine that keeps the events does not give batches again, and so none can be compared with the log")
 	case k.Log == nil || len(k.Checkpoint) == 0:
 		return l, errors.New(k.Why)
 	}
@@ -129,6 +146,8 @@ func (k *maker) leafOf(id uint64) (l loggedLeaf, err error) {
 	switch {
 	case errors.Is(err, seal.ErrLater), err == nil && l.index >= k.Size:
 		return l, errors.New("the batch came into the log after the checkpoint")
+	case errors.Is(err, seal.ErrNoLeaf) && k.putIn(id):
+		return l, fmt.Errorf("%w: the log has no such batch, so its events were PUT IN", errChanged)
 	case errors.Is(err, seal.ErrNoLeaf):
 		return l, errors.New("the batch was stored before the log was begun")
 	case err != nil:
@@ -140,16 +159,36 @@ func (k *maker) leafOf(id uint64) (l loggedLeaf, err error) {
 		return l, fmt.Errorf("its leaf cannot be read: %w", err)
 	case l.Kind != seal.Batch || l.Batch != id:
 		return l, errors.New("the log has another leaf in its place (collector verify)")
+	case l.EventsRoot == eventtree.Hash{} && l.Flags&seal.Elsewhere != 0:
+		return l, errors.New("the batch went to the cluster without a root of its events in the log: there was no key then (collector seal init), and what is there now may be another thing than what was stored")
 	case l.EventsRoot == eventtree.Hash{} && l.Pieces == 0:
 		return l, errFlat
 	}
 	return l, nil
 }
 
+// putIn reports whether a batch without a leaf was never stored by the collector, though it is where others may write: the log was begun before it.
+func (k *maker) putIn(id uint64) bool {
+	began, ok := k.Log.(interface{ Began() (uint64, error) })
+	if _, far := k.Groups.(store.Rereader); !ok || !far {
+		return false
+	}
+	first, err := began.Began()
+	return err == nil && id > first
+}
+
 var errFlat = errors.New("the batch came into the log with nothing but the hash of all of its bytes: by a collector of an earlier version, or damaged")
 
 // errChanged says that a batch is not the one that was stored.
 var errChanged = errors.New("the batch is not what the log has of it: it was CHANGED since it was stored (collector verify)")
+
+// TakenOut is in the words of what a bundle lacks, where events are gone that the log has.
+const TakenOut = "TAKEN OUT"
+
+// Tampered reports whether a bundle says that something of what was asked about is not as it was stored.
+func Tampered(q *Query) bool {
+	return strings.HasPrefix(q.Why, errChanged.Error()) || strings.Contains(q.Missing, TakenOut)
+}
 
 // byEvents proves the events by the tree over all events of the batch: without any other one. changed says what of
 // the batch is not as it was stored.

@@ -23,7 +23,8 @@ type batchTree struct {
 	tree   *eventtree.Tree
 	m      *matcher
 	wanted int
-	tied   bool // the order of some is not known
+	tied   bool  // the order of some is not known
+	why    error // why it proves nothing; nil: it may
 }
 
 // treeCost is about what an event takes in a tree.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -104,6 +105,10 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 			return err
 		}
 	}
+	drops, err := a.r.cfg.Roster.MemberDrops(ctx, a.m.Store)
+	if err != nil {
+		return err
+	}
 	any, heard := false, make([]bool, len(req.GetHosts()))
 	wanted := func(host string) (yes bool) {
 		for i, n := range req.GetHosts() {
@@ -113,11 +118,11 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		}
 		return yes || len(heard) == 0
 	}
-	give := func(c *fleet.Coverage, l loss, is bool) error {
+	give := func(c *fleet.Coverage, at int64, l loss, is bool) error {
 		any = true
 		whole := c
 		if c.ToMs > 0 {
-			whole = several.Within(c, req.GetFromMs(), req.GetToMs())
+			whole = within(c, drops, at, req.GetFromMs(), req.GetToMs())
 		}
 		if is && (req.GetToMs() == 0 || l.from <= req.GetToMs()) && l.to >= req.GetFromMs() {
 			if whole == nil {
@@ -152,13 +157,13 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		c.Host = []byte(h.Host) // whatever it says of itself
 		l, is := lost[h.Host]
 		delete(lost, h.Host)
-		if err := give(c, l, is); err != nil {
+		if err := give(c, h.At, l, is); err != nil {
 			return err
 		}
 	}
 	for host, l := range lost { // of which no account was written yet
 		if host != "" && wanted(host) {
-			if err := give(&fleet.Coverage{Host: []byte(host), FromMs: l.from, ToMs: max(l.to, l.from+1)}, l, true); err != nil {
+			if err := give(&fleet.Coverage{Host: []byte(host), FromMs: l.from, ToMs: max(l.to, l.from+1)}, math.MaxInt64, l, true); err != nil {
 				return err
 			}
 		}
@@ -174,6 +179,29 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		}
 	}
 	return nil
+}
+
+// within is the part of an account's copy of a time. What was dropped since it was made, whose collector did not write that any more, is not there; where the begin is open
+// the answer begins behind that, as the collector's own does.
+func within(c *fleet.Coverage, drops []store.DroppedPart, at, from, to int64) *fleet.Coverage {
+	drops = slices.DeleteFunc(slices.Clone(drops), func(d store.DroppedPart) bool { return !d.DayGone || d.At.UnixMilli() <= at })
+	if from == 0 {
+		for i := range drops {
+			from = max(from, (drops[i].Part.Day + 1).Time().UnixMilli())
+		}
+		return several.Within(c, from, to)
+	}
+	whole := several.Within(c, from, to)
+	for i := range drops {
+		if whole == nil {
+			break
+		}
+		begin, end := drops[i].Part.Day.Time().UnixMilli(), (drops[i].Part.Day + 1).Time().UnixMilli()
+		if begin, end = max(begin, whole.GetFromMs()), min(end, whole.GetToMs()); begin < end {
+			several.WithDrop(whole, begin, end, drops[i].At.UnixMilli())
+		}
+	}
+	return whole
 }
 
 // Coverage implements api.Source.

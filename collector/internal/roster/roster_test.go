@@ -31,6 +31,7 @@ type list struct {
 	accounts []store.MemberHost
 	senders  []store.KV
 	behind   map[string]uint64
+	drops    []store.DroppedPart
 	entered  int // hosts that were written
 	self     store.Member
 	err      error
@@ -56,6 +57,9 @@ func (l *list) EnterAccounts(_ context.Context, a []store.MemberHost) error {
 }
 func (l *list) MemberAccounts(context.Context, string, []string) ([]store.MemberHost, error) {
 	return l.accounts, l.err
+}
+func (l *list) MemberDrops(context.Context, string) ([]store.DroppedPart, error) {
+	return l.drops, l.err
 }
 func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) error {
 	l.senders = append(l.senders, changed...)

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -18,6 +19,22 @@ func (l *Log) Signer() note.Signer {
 		return nil
 	}
 	return l.cfg.Signer
+}
+
+// Began returns the last batch before the log was begun: of each later one that has events there is a leaf. Errors: ErrNoLog, ErrDamaged.
+func (l *Log) Began() (uint64, error) {
+	if l.cfg.Tree == nil {
+		return 0, ErrNoLog
+	}
+	text, err := l.cfg.Tree.Text(0)
+	if err != nil {
+		return 0, err
+	}
+	first, err := ParseLeaf(text)
+	if err != nil || first.Kind != Begun {
+		return 0, errors.Join(ErrDamaged, err)
+	}
+	return first.Batch, nil
 }
 
 // At returns a checkpoint that the log has gone on from, and the last batch that it has. It tells no word of
@@ -49,4 +66,27 @@ func (l *Log) At(text []byte) (c checkpoint.Checkpoint, lastBatch uint64, err er
 		}
 	}
 	return c, 0, nil
+}
+
+// EachBatch calls fn with the leaves of batches among the first size ones, in order, until it returns false. Those that cannot be read are left out.
+func (l *Log) EachBatch(ctx context.Context, size int64, fn func(*Leaf) bool) error {
+	if l.cfg.Tree == nil {
+		return ErrNoLog
+	}
+	for i := range size {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		text, err := l.cfg.Tree.Text(i)
+		if errors.Is(err, ErrDamaged) {
+			continue // verify says so
+		}
+		if err != nil {
+			return err
+		}
+		if leaf, err := ParseLeaf(text); err == nil && leaf.Kind == Batch && !fn(leaf) {
+			return nil
+		}
+	}
+	return nil
 }

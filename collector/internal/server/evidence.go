@@ -27,7 +27,8 @@ type bundling struct {
 	version  string
 	coverage CoverageJSON
 	atRest   bool
-	turns    *turns // nil at rest
+	turns    *turns                // nil at rest
+	tampered func(*evidence.Query) // hears of a bundle which says that what is stored is not what the log has; nil: nobody does
 }
 
 // turns has bundles begun one a second: each has what is in memory stored, as a batch of its own, and whoever
@@ -66,10 +67,14 @@ func (b *bundling) make(ctx context.Context, q *query.Query, a api.Bundle, send 
 	if groups, err := store.Able[evidence.Groups](b.store, "prove events"); err == nil {
 		m.Groups = groups // else none is proved, and the bundle says why
 	}
+	b.cluster(&m)
 	if err := b.moment(ctx, &m, a.Checkpoint); err != nil {
 		return err
 	}
-	_, err := evidence.Make(ctx, m)
+	about, err := evidence.Make(ctx, m)
+	if err == nil && b.tampered != nil && evidence.Tampered(&about) {
+		b.tampered(&about)
+	}
 	return err
 }
 
@@ -146,7 +151,10 @@ func (b *bundling) covers(ctx context.Context, hosts []string, fromMs, toMs int6
 
 // MakeEvidence makes a bundle of evidence.
 func (l *live) MakeEvidence(ctx context.Context, q *query.Query, a api.Bundle, send func(string, []byte) error) error {
-	b := bundling{head: l.Head, store: l.s.store, log: l.s.sealLog(), version: l.s.cfg.Version, coverage: l.s.cfg.CoverageJSON, turns: l.s.turns}
+	b := bundling{head: l.Head, store: l.s.store, log: l.s.sealLog(), version: l.s.cfg.Version, coverage: l.s.cfg.CoverageJSON, turns: l.s.turns,
+		tampered: func(q *evidence.Query) {
+			l.s.cfg.Log.Named("seal").Error("what is stored is not what the log has: a bundle of evidence says so, and collector verify says more", "why", q.Why, "missing", q.Missing)
+		}}
 	return b.make(ctx, q, a, send)
 }
 

@@ -40,7 +40,7 @@ func (s *Server) openSeal() error {
 		s.cfg.Log.Named("seal").Info("nothing is sealed", "why", err)
 		return nil
 	}
-	events := s.cfg.SealProves == ProveEvents
+	events := s.cfg.SealProves == ProveEvents || s.remote() // of what is elsewhere no frames are kept by which it could be proved
 	cfg := seal.LogConfig{
 		Tree: place.Seals(), Store: s.cfg.Store, FS: fsys.OS, Sealed: place.Sealed(), Interval: s.cfg.SealInterval,
 		Now: s.cfg.Now, Log: s.cfg.Log.Named("seal"),

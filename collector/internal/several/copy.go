@@ -50,6 +50,16 @@ func WithLoss(c *fleet.Coverage, records uint64, from, to int64) {
 	conclude(c, state)
 }
 
+// WithDrop adds to an answer that what was stored of a time was dropped, as it should be: how many records that were is not known.
+func WithDrop(c *fleet.Coverage, from, to, at int64) {
+	one := causedBy(ledger.Retention, 0, from, to)
+	one.DroppedMs, one.Was = at, c.GetState()
+	c.Intervals = append(c.GetIntervals(), one)
+	state := c.GetState()
+	c.Lost, c.Events, c.Causes, c.Records, c.EventsStored = 0, 0, nil, 0, 0
+	conclude(c, state)
+}
+
 // Unsaid is the answer about a time of which nothing is known.
 func Unsaid(host []byte, from, to int64) *fleet.Coverage {
 	x := ledger.Unsaid

@@ -47,3 +47,22 @@ func Able[T any](s any, what string) (T, error) {
 	}
 	return can, nil
 }
+
+// Dropping is an engine that says which parts are gone that had batches of a place, whoever dropped them.
+type Dropping interface {
+	// Drops returns them, by part. Those that a program of before has dropped, which said less, are not among them.
+	Drops(ctx context.Context) ([]DroppedPart, error)
+}
+
+// DroppedPart is a part that is gone, and what of it was a place's own.
+type DroppedPart struct {
+	Part         Part
+	At           time.Time
+	By           string // the ID of the store whose collector has dropped it
+	Why          string // as Drop was told
+	First, Last  uint64 // of the place's batches in it
+	Batches      uint64
+	Events       uint64
+	MinMs, MaxMs int64 // of these
+	DayGone      bool  // no part of the day is left
+}

@@ -18,6 +18,8 @@ type Roster interface {
 	// hosts, or of all where there are none.
 	EnterAccounts(ctx context.Context, list []MemberHost) error
 	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
+	// MemberDrops returns which parts were dropped that had batches of a collector.
+	MemberDrops(ctx context.Context, member string) ([]DroppedPart, error)
 	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
 	// returns what each other collector has entered since a time, by its clock.
 	EnterSenders(ctx context.Context, atMs int64, changed []KV) error

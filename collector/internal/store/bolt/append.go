@@ -157,6 +157,11 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventt
 		if err := writeLedger(tx, b.Ledger, followed, moved, b.Forget); err != nil {
 			return err
 		}
+		if s.elsewhere.Load() {
+			if err := addReceived(tx, b.Day, b.Ledger); err != nil {
+				return err
+			}
+		}
 		if folded, err = foldOld(tx, b, s.folded); err != nil {
 			return err
 		}

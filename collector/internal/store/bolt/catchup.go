@@ -174,7 +174,7 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 }
 
 // WithRoot returns a batch's leaf as the log has it, with the root of the tree over the events of its group, of
-// which blob are the bytes; that of a group which another engine keeps has none. Error: store.ErrDamaged, also where the group is not the
+// which blob are the bytes; that of a group which another engine keeps stays as it was when the group was stored. Error: store.ErrDamaged, also where the group is not the
 // one that the leaf is of.
 func WithRoot(c *group.Codec, leaf, blob []byte) ([]byte, error) {
 	l, err := seal.ParseLeaf(leaf)

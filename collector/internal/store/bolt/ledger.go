@@ -302,7 +302,19 @@ func (s *Store) inherit(cur, p *partition) error {
 		row  *ledger.Row
 	}
 	var rows []row
+	var beside []store.KV // pasts, and what came on which day
 	err := p.view(func(tx *bbolt.Tx) error {
+		if bkt := tx.Bucket(layout.BucketLedger); bkt != nil {
+			err := bkt.ForEach(func(k, v []byte) error {
+				if _, past := layout.PastHost(k); past || layout.IsReceived(k) {
+					beside = append(beside, store.KV{Key: bytes.Clone(k), Value: bytes.Clone(v)})
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
 		return eachHost(tx, "", func(host []byte, _ ledger.Past, list []*ledger.Row) error {
 			for _, r := range list {
 				rows = append(rows, row{string(host), r})
@@ -310,7 +322,7 @@ func (s *Store) inherit(cur, p *partition) error {
 			return nil
 		})
 	})
-	if err != nil || len(rows) == 0 {
+	if err != nil || len(rows)+len(beside) == 0 {
 		return err
 	}
 	return cur.update(func(tx *bbolt.Tx) error {
@@ -321,6 +333,11 @@ func (s *Store) inherit(cur, p *partition) error {
 		}
 		for _, r := range rows {
 			if err := addRow(bkt, r.host, r.row); err != nil {
+				return err
+			}
+		}
+		for _, kv := range beside {
+			if err := addLedger(bkt, kv.Key, kv.Value, false); err != nil {
 				return err
 			}
 		}

@@ -49,6 +49,9 @@ type Outbox struct {
 	kick  chan struct{} // has an element when there may be something to deliver or to delete
 	aside uint64        // the damaged group that is set aside and perhaps not deleted yet; the delivery's
 
+	noting sync.Mutex // guards drops; taken before the others
+	drops  drops
+
 	pinning sync.Mutex        // guards pins, and is held while a group is deleted, so that none begins to read it; taken before mu
 	pins    map[*pin]struct{} // of snapshots
 
@@ -66,11 +69,13 @@ type outboxTimes struct {
 	patience time.Duration
 	// again is how long after a failure the engine is asked again; it doubles up to most.
 	again, most time.Duration
+	// look is how often it is looked for what other collectors have dropped.
+	look time.Duration
 	// file is the size from which on batches that wait begin another file: one that is delivered goes as a whole.
 	file int64
 }
 
-var usualTimes = outboxTimes{patience: 5 * time.Second, again: time.Second, most: 10 * time.Second, file: 64 << 20}
+var usualTimes = outboxTimes{patience: 5 * time.Second, again: time.Second, most: 10 * time.Second, look: time.Minute, file: 64 << 20}
 
 var (
 	_ store.Store   = (*Outbox)(nil)
@@ -91,6 +96,9 @@ func newOutbox(local *Store, engine store.Engine, times outboxTimes) *Outbox {
 	o.ctx, o.end = context.WithCancel(context.Background())
 	if !local.opts.ReadOnly {
 		o.wg.Go(o.run)
+		if _, err := store.Able[store.Dropping](engine, "say which parts are dropped"); err == nil {
+			o.wg.Go(o.watchDrops)
+		}
 	}
 	return o
 }
@@ -196,7 +204,8 @@ func (o *Outbox) KeepHolds(h store.Held, holds int, why string) error {
 }
 
 // The place keeps the log of what was stored, also of what the engine has: the leaf of a batch is written with its state, and says
-// that its events are elsewhere. So it tells which batches there were and what they held, and proves no single event.
+// that its events are elsewhere. Where ProveEvents has said so, it has the root of the tree over them, by which single events are proved
+// once they are read again from there (outbox_reread.go).
 
 // Seals implements seal.Keeper.
 func (o *Outbox) Seals() *seal.Tree { return o.local.Seals() }
@@ -204,11 +213,12 @@ func (o *Outbox) Seals() *seal.Tree { return o.local.Seals() }
 // Sealed implements seal.Keeper.
 func (o *Outbox) Sealed() <-chan struct{} { return o.local.Sealed() }
 
-// CatchUp implements seal.Keeper. There are no trees: the groups are gone once they are delivered.
+// CatchUp implements seal.Keeper. It makes no trees: the groups are gone once they are delivered, and what the engine has then may be another
+// thing than what was stored. Batches that were appended without a tree have none.
 func (o *Outbox) CatchUp(ctx context.Context, _ bool) error { return o.local.CatchUp(ctx, false) }
 
-// ProveEvents implements seal.Keeper.
-func (o *Outbox) ProveEvents(bool) {}
+// ProveEvents implements seal.Keeper. Its pieces are gone with a group, so without it nothing of a batch could be proved.
+func (o *Outbox) ProveEvents(yes bool) { o.local.ProveEvents(yes) }
 
 // VouchWith implements seal.Keeper: nothing is written again.
 func (o *Outbox) VouchWith(func(*seal.Leaf) error) {}
@@ -222,15 +232,6 @@ func (o *Outbox) settled(ctx context.Context) error {
 		return fmt.Errorf("%d batches wait for the engine since %s: %w", w.Batches, w.Since.Format(time.RFC3339), errors.Join(w.Err, err))
 	}
 	return nil
-}
-
-// Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone.
-func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
-	err := o.engine.Drop(ctx, part, why)
-	if errors.Is(err, store.ErrNoDay) && len(o.local.partsOf(part.Day)) > 0 {
-		err = fmt.Errorf("%w: its events wait for the engine", store.ErrInUse)
-	}
-	return err
 }
 
 // Rotate has the engine end the part being written.

@@ -27,7 +27,7 @@ var errBusyEngine = errors.New("the engine is busy")
 
 // quick is an outbox that does not wait long.
 func quick(local *Store, e store.Engine) *Outbox {
-	return newOutbox(local, e, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, file: usualTimes.file})
+	return newOutbox(local, e, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, look: 5 * time.Millisecond, file: usualTimes.file})
 }
 
 // empty waits until the engine has everything, for who looks at the engine itself.

@@ -88,6 +88,9 @@ func addLedger(bkt *bbolt.Bucket, k, v []byte, last bool) error {
 		}
 		return addRow(bkt, string(host), row)
 	}
+	if r, ok := layout.DecodeReceived(k, v); ok {
+		return putReceived(bkt, &r)
+	}
 	if _, ok := layout.PastHost(k); ok {
 		b, err := layout.CutSum(k, v)
 		if err != nil {

@@ -67,9 +67,7 @@ func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Sum
 		return nil, err
 	}
 	l.First, l.Last, l.Open = before+1, b.LSN, uint64(len(b.Open))
-	if l.Flags&seal.Elsewhere == 0 {
-		l.EventsRoot = root
-	}
+	l.EventsRoot = root
 	return l.Encode(), nil
 }
 

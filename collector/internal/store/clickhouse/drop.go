@@ -26,7 +26,7 @@ func (e *Engine) hidden() map[store.Part]bool {
 }
 
 // Drop deletes a part in all shards. One that snapshots read is deleted when they are closed; where a collector dies before, another one deletes it a day later.
-func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
+func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
 	a, err := e.begin(ctx)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.mark(ctx, of[names[0]], part, a); err != nil {
+	if err := e.mark(ctx, of[names[0]], part, why, a); err != nil {
 		return fmt.Errorf("say that %s is dropped: %w", part, err)
 	}
 	e.mu.Lock()

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -57,13 +58,27 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 	return w, nil
 }
 
-// mark says that a part is dropped. Of collectors whose last batch is in it, another row says which that was.
-func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, a *account) error {
-	names, values := []string{droppedName}, []string{dropMark(part, time.Now())}
+// mark says that a part is dropped, and to each collector that has batches in it which those were, for these rows go with it. Of collectors whose last batch is
+// in it, another row says which that was.
+func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why string, a *account) error {
+	now := time.Now()
+	names, values := []string{droppedName}, []string{dropMark(part, now)}
 	for id, r := range a.last {
 		if r.part == part {
 			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", r.batch))
 		}
+	}
+	told, err := e.tellings(ctx, first, part)
+	if err != nil {
+		return err
+	}
+	for id, t := range told {
+		t.At, t.By, t.Why = now.UnixMilli(), e.opts.Store, why
+		b, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		names, values = append(names, droppedOf+id), append(values, string(b))
 	}
 	return e.cluster.say(ctx, first, names, values)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -19,6 +20,8 @@ type Memory struct {
 	// Fault, when set, is called when an Append begins and, with done true, when it has
 	// taken the batch; Append returns its error. It is set before the first Append.
 	Fault func(done bool) error
+	// Store is the ID that parts are said to be dropped by.
+	Store string
 
 	mu     sync.Mutex          // guards everything below
 	last   uint64              // ID of the last batch
@@ -26,17 +29,22 @@ type Memory struct {
 	events []memEvent          // replaced or appended to, never changed
 	parts  map[store.Part]int  // how many batches each has
 	cur    store.Part          // the part being written
+	drops  []store.DroppedPart
 }
 
 // memEvent is an event with the batch and part that it is in.
 type memEvent struct {
-	id   uint64
-	part store.Part
-	host string
-	ev   *event.Event
+	id    uint64
+	place int // in the batch
+	part  store.Part
+	host  string
+	ev    *event.Event
 }
 
-var _ store.Engine = (*Memory)(nil)
+var (
+	_ store.Engine   = (*Memory)(nil)
+	_ store.Dropping = (*Memory)(nil)
+)
 
 // ErrChanged is returned by Memory.Append for a batch that it has with other content.
 var ErrChanged = errors.New("a batch came again with other content")
@@ -65,7 +73,7 @@ func (m *Memory) append(b *store.Sealed) error {
 	sum := sha256.New()
 	err := b.Each(func(host string, ev *event.Event) error {
 		fmt.Fprintf(sum, "%q %s%s", host, Text(ev), origins(ev))
-		list = append(list, memEvent{id: b.ID, host: host, ev: copyOf(host, ev)})
+		list = append(list, memEvent{id: b.ID, place: len(list), host: host, ev: copyOf(host, ev)})
 		return nil
 	})
 	if err != nil {
@@ -168,7 +176,12 @@ func (m *Memory) Rotate(context.Context) error {
 }
 
 // Drop deletes a part's events.
-func (m *Memory) Drop(_ context.Context, part store.Part, _ string) error {
+func (m *Memory) Drop(_ context.Context, part store.Part, why string) error {
+	return m.DropBy(part, m.Store, why)
+}
+
+// DropBy is Drop by the collector of another store.
+func (m *Memory) DropBy(part store.Part, by, why string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.parts[part]
@@ -178,9 +191,38 @@ func (m *Memory) Drop(_ context.Context, part store.Part, _ string) error {
 	case part == m.cur:
 		return store.ErrInUse
 	}
+	d := store.DroppedPart{Part: part, At: time.Now(), By: by, Why: why}
+	batches := map[uint64]bool{}
+	for _, e := range m.events {
+		if e.part != part {
+			continue
+		}
+		if d.First == 0 || e.id < d.First {
+			d.First = e.id
+		}
+		batches[e.id] = true
+		d.Last, d.Batches, d.Events = max(d.Last, e.id), uint64(len(batches)), d.Events+1
+	}
+	if d.Events > 0 {
+		m.drops = append(m.drops, d)
+	}
 	delete(m.parts, part)
 	m.events = slices.DeleteFunc(slices.Clone(m.events), func(e memEvent) bool { return e.part == part })
 	return nil
+}
+
+// Drops implements store.Dropping.
+func (m *Memory) Drops(context.Context) ([]store.DroppedPart, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := slices.Clone(m.drops)
+	for i := range list {
+		list[i].DayGone = true
+		for part := range m.parts {
+			list[i].DayGone = list[i].DayGone && part.Day != list[i].Part.Day
+		}
+	}
+	return list, nil
 }
 
 // Missing returns nothing.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // BucketLedger is what is known of hosts' completeness. Partitions from before the ledger, and
@@ -23,6 +24,7 @@ const (
 	trackerKind   = 't'
 	rowKind       = 'r'
 	pastKind      = 'p'
+	receivedKind  = 'd'
 	inheritedKind = 'i'
 )
 
@@ -70,6 +72,60 @@ func PastHost(key []byte) ([]byte, bool) {
 	}
 	return key[1+used:], true
 }
+
+// Received is how much of what came of a host on a day happened on another one, or on the same: what is dropped of it with all that came on that day, where another
+// engine has the events and rows are of no partition.
+type Received struct {
+	Day             store.Day // of receipt
+	Host            string
+	Start           int64 // of the day on which the events happened, in ms since 1970
+	Records, Events uint64
+	From, To        int64 // the hours of that day, in ms since 1970
+}
+
+// ReceivedFrom returns what the keys of a day of receipt, and of later ones, are not less than.
+func ReceivedFrom(day store.Day) []byte {
+	return binary.BigEndian.AppendUint64([]byte{receivedKind}, uint64(int64(day))+math.MaxInt64+1)
+}
+
+// Encode returns key and value.
+func (r *Received) Encode() (key, value []byte) {
+	key = binary.AppendUvarint(ReceivedFrom(r.Day), uint64(len(r.Host)))
+	key = binary.BigEndian.AppendUint64(append(key, r.Host...), uint64(r.Start)+math.MaxInt64+1)
+	value = binary.AppendUvarint(binary.AppendUvarint(nil, r.Records), r.Events)
+	value = append(value, byte((r.From-r.Start)/ledger.Hour), byte((r.To-r.Start)/ledger.Hour))
+	return key, AddSum(key, value)
+}
+
+// DecodeReceived is the reverse; ok is false where the key is of another kind, or what stands there is damaged.
+func DecodeReceived(key, value []byte) (r Received, ok bool) {
+	const fixed = 1 + 8
+	if len(key) < fixed || key[0] != receivedKind {
+		return r, false
+	}
+	n, used := binary.Uvarint(key[fixed:])
+	if used <= 0 || n != uint64(max(0, len(key)-fixed-used-8)) {
+		return r, false
+	}
+	b, err := CutSum(key, value)
+	if err != nil {
+		return r, false
+	}
+	in := varint.NewReader(b)
+	r.Records, r.Events = in.Uvarint(), in.Uvarint()
+	hours := in.Bytes(2)
+	if !in.Done() || hours[0] >= hours[1] || hours[1] > 24 {
+		return r, false
+	}
+	host := key[fixed+used : len(key)-8]
+	r.Day = store.Day(int64(binary.BigEndian.Uint64(key[1:]) - math.MaxInt64 - 1))
+	r.Host, r.Start = string(host), int64(binary.BigEndian.Uint64(key[len(key)-8:])-math.MaxInt64-1)
+	r.From, r.To = r.Start+int64(hours[0])*ledger.Hour, r.Start+int64(hours[1])*ledger.Hour
+	return r, true
+}
+
+// IsReceived reports whether a key is of that kind.
+func IsReceived(key []byte) bool { return len(key) > 0 && key[0] == receivedKind }
 
 // rowKeyMore is at least what a row's key has beside the host's name.
 const rowKeyMore = 1 + binary.MaxVarintLen16 + 1 + 8

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
@@ -25,6 +26,10 @@ type SealedOptions struct {
 	Keys       note.Verifiers
 	// Progress, when not nil, is called with the bytes read and those of all partitions.
 	Progress func(done, total int64)
+	// Elsewhere gives again the batches that went to another engine; nil: these are not compared. From and To are on which days they were received that
+	// are, To too; 0: any.
+	Elsewhere Elsewhere
+	From, To  store.Day
 }
 
 // SealedReport is the outcome of Sealed.
@@ -98,7 +103,10 @@ func sealedNow(ctx context.Context, o SealedOptions) (_ *SealedReport, err error
 	}
 	s.roots()
 	s.compare()
-	return s.rep, s.proveRewritten(ctx)
+	if err := s.proveRewritten(ctx); err != nil {
+		return s.rep, err
+	}
+	return s.rep, s.elsewhere(ctx)
 }
 
 // entry is a leaf of the log, without what is read again when it is named.

@@ -1,0 +1,121 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Events of batches that an engine elsewhere has. The log has the root of the tree over a batch's events, which is made again of what is there now: where the root
+// is another one, something of the batch was changed there since it was stored, and no event of it is proved.
+
+// againEvents is how many events are read again at once, but for a batch that has more, and againBatches of how many batches: for each event there are some 170
+// bytes then.
+const (
+	againEvents  = 100_000
+	againBatches = 1000
+)
+
+// again makes the trees of the first of these batches, of as many as are read at once, and returns how many. Of batches in the collector's own files it makes none.
+func (k *maker) again(ctx context.Context, ids []uint64) (n int, err error) {
+	far, ok := k.Groups.(store.Rereader)
+	if !ok {
+		return len(ids), nil
+	}
+	var list []*store.Reread
+	leaves := map[uint64]*seal.Leaf{}
+	events := uint64(0)
+	for ; n < len(ids) && n < againBatches; n++ {
+		leaf, err := k.leafOf(ids[n])
+		if err != nil || leaf.Flags&seal.Elsewhere == 0 || leaf.EventsRoot == (eventtree.Hash{}) {
+			continue // proof says so
+		}
+		if n > 0 && events+leaf.Events > againEvents {
+			break
+		}
+		events += leaf.Events
+		here, err := k.waits(ctx, ids[n])
+		if err != nil {
+			return 0, err
+		}
+		if here {
+			continue
+		}
+		part, err := store.ParsePart(leaf.Part)
+		if err != nil || leaf.Events > eventtree.MaxEvents {
+			k.trees[ids[n]] = &batchTree{why: fmt.Errorf("its leaf cannot be read: %w", errors.Join(err, seal.ErrDamaged))}
+			continue
+		}
+		leaves[ids[n]] = leaf.Leaf
+		list = append(list, &store.Reread{Batch: ids[n], Day: part.Day, Events: leaf.Events})
+	}
+	if more := int(min(events, 1<<40)) * againCost; more > k.reading {
+		if !k.Memory.Take(more - k.reading) {
+			return 0, query.ErrMemory
+		}
+		k.reading = more
+	}
+	if len(list) == 0 {
+		return n, ctx.Err()
+	}
+	if err := far.Reread(ctx, list, false); err != nil {
+		return 0, fmt.Errorf("compare what is stored with the log: %w", err)
+	}
+	for _, r := range list {
+		k.trees[r.Batch] = k.treeOf(r, leaves[r.Batch])
+	}
+	return n, nil
+}
+
+// againCost is about what an event takes while it is read again.
+const againCost = 170
+
+// waits makes the tree of a batch that is still in the collector's own files, where it is.
+func (k *maker) waits(ctx context.Context, id uint64) (is bool, err error) {
+	list := k.batches[id]
+	t := &batchTree{m: k.matcher(list), wanted: len(list)}
+	err = k.Groups.WithGroup(ctx, id, func(g *group.Group) (err error) {
+		t.tree, err = g.EventTree(t.m.match)
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNoDay):
+		return false, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case err != nil:
+		t.why = fmt.Errorf("the batch cannot be read again: %w", err)
+	}
+	k.trees[id] = t
+	return true, nil
+}
+
+// treeOf makes the tree of what was read again of a batch, or says why that is not what was stored.
+func (k *maker) treeOf(r *store.Reread, leaf *seal.Leaf) *batchTree {
+	if r.Dropped {
+		return &batchTree{why: errors.New("the day of the batch was dropped while the bundle was made")}
+	}
+	if differs := r.Differs(); differs != "" {
+		return &batchTree{why: fmt.Errorf("%w: %s", errChanged, differs)}
+	}
+	list := k.batches[r.Batch]
+	t := &batchTree{tree: eventtree.NewTree(len(r.Hashes)), m: k.matcher(list), wanted: len(list)}
+	for i, hash := range r.Hashes {
+		mixed, is := r.Mixed[uint64(i)]
+		if !is {
+			mixed = hash
+		}
+		t.m.match(int64(i), hash, mixed)
+		t.tree.Add(hash)
+	}
+	if t.tree.Root() != leaf.EventsRoot {
+		return &batchTree{why: fmt.Errorf("%w: the text, sender or receipts of some of its %d events", errChanged, r.Events)}
+	}
+	return t
+}

@@ -1,0 +1,156 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// An engine's parts are dropped by this place's collector or, where others keep their events there, too, by one of these, whoever is first. The engine says what of each was
+// this place's own, and the place notes it as an embedded store notes its own drops: in the account of hosts' completeness, so that records that were dropped are not taken for
+// lost nor for there, and in the log of what was stored, with whose word it is.
+
+// elsewherePart begins the name of an engine's part in a leaf of the log: the place's own partitions have the same names without it.
+const elsewherePart = "cluster "
+
+// drops is what is known of parts that the engine has dropped; guarded by Outbox.noting.
+type drops struct {
+	noted map[store.Part]bool // that the log has; nil: it was not read yet
+	aged  map[store.Part]bool // that the account has
+}
+
+// Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone. That it was dropped is noted
+// behind it, again and again until it is.
+func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
+	err := o.engine.Drop(ctx, part, why)
+	if errors.Is(err, store.ErrNoDay) && len(o.local.partsOf(part.Day)) > 0 {
+		err = fmt.Errorf("%w: its events wait for the engine", store.ErrInUse)
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.noteDrops(ctx); err != nil {
+		o.local.log.Warn("what was dropped is in neither the account nor the log yet", "part", part.String(), "error", err)
+	}
+	return nil
+}
+
+// noteTime bounds one look at what is dropped.
+const noteTime = time.Minute
+
+// watchDrops notes what is dropped, by others too, until Close.
+func (o *Outbox) watchDrops() {
+	failed := false
+	for {
+		ctx, cancel := context.WithTimeout(o.ctx, noteTime)
+		err := o.noteDrops(ctx)
+		cancel()
+		if o.ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failed {
+			o.local.log.Info("which days other collectors have dropped is not known now", "error", err)
+		}
+		failed = err != nil
+		select {
+		case <-time.After(o.times.look):
+		case <-o.ctx.Done():
+			return
+		}
+	}
+}
+
+// noteDrops notes the drops that are not noted yet.
+func (o *Outbox) noteDrops(ctx context.Context) error {
+	o.noting.Lock()
+	defer o.noting.Unlock()
+	list, err := o.Drops(ctx)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	if o.drops.noted == nil {
+		if err := o.readNoted(ctx); err != nil {
+			return err
+		}
+	}
+	days, done := map[store.Day]int64{}, []store.Part{}
+	for i := range list {
+		d := &list[i]
+		if !o.drops.noted[d.Part] {
+			if err := o.local.sealElsewhereDrop(d, o.local.ID().String()); err != nil {
+				return err
+			}
+			o.drops.noted[d.Part] = true
+		}
+		if d.DayGone && !o.drops.aged[d.Part] {
+			days[d.Part.Day] = max(days[d.Part.Day], d.At.UnixMilli())
+			done = append(done, d.Part)
+		}
+	}
+	if len(days) == 0 {
+		return nil
+	}
+	if err := o.local.age(days); err != nil {
+		return fmt.Errorf("keep in the account which records were dropped: %w", err)
+	}
+	for _, part := range done {
+		o.drops.aged[part] = true
+	}
+	return nil
+}
+
+// readNoted reads from the log which drops it has.
+func (o *Outbox) readNoted(ctx context.Context) error {
+	noted := map[store.Part]bool{}
+	for i := range o.local.tree.Size() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		text, err := o.local.tree.Text(i)
+		if errors.Is(err, seal.ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		l, err := seal.ParseLeaf(text)
+		if err != nil || l.Kind != seal.Dropped || l.Flags&seal.Elsewhere == 0 {
+			continue
+		}
+		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, elsewherePart)); err == nil {
+			noted[part] = true
+		}
+	}
+	o.drops.noted, o.drops.aged = noted, map[store.Part]bool{}
+	return nil
+}
+
+// sealElsewhereDrop writes into the log that an engine has dropped a part, behind the leaves of its batches.
+func (s *Store) sealElsewhereDrop(d *store.DroppedPart, own string) error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if _, err := s.lastBatch(); err != nil {
+		return err
+	}
+	if err := s.catchUp(math.MaxUint64, nil); err != nil {
+		return fmt.Errorf("keep the leaves of what was dropped in the log: %w", err)
+	}
+	why := d.Why
+	if d.By != own {
+		why = fmt.Sprintf("by the collector of the store %s on %s, as the cluster says: %s", d.By, d.At.UTC().Format(time.RFC3339), d.Why)
+		s.log.Warn("another collector has dropped a day of events in the cluster", "part", d.Part.String(), "store", d.By, "reason", d.Why, "events of this collector", d.Events)
+	}
+	l := &seal.Leaf{Kind: seal.Dropped, Flags: seal.Elsewhere, Store: s.list.id, At: now().UnixMilli(), Part: elsewherePart + d.Part.String(), First: d.First, Last: d.Last,
+		Groups: d.Batches, Events: d.Events, MinMs: d.MinMs, MaxMs: d.MaxMs, Why: seal.Clip(why)}
+	if err := s.tree.Append(l); err != nil {
+		return fmt.Errorf("say in the log what was dropped: %w", err)
+	}
+	s.partSealed()
+	return nil
+}

@@ -1,0 +1,129 @@
+package bolt
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+)
+
+// goneDay is a day of TestOutboxDrops.
+func goneDay(d int) time.Time { return storetest.Start.Truncate(24*time.Hour).AddDate(0, 0, d) }
+
+// goneBatch has a batch of a day with events of two hosts, of which late has as many records of the day before as it has of the day itself.
+func goneBatch(t *testing.T, id uint64, d int) *store.Batch {
+	b := &store.Batch{ID: id, Day: store.DayOf(goneDay(d)), LSN: id, Events: store.NewTable()}
+	storetest.Fill(b.Events, storetest.NewGenerator(id, storetest.Templates(t), 3, goneDay(d)), 20)
+	row := func(day, slot int, n uint64) *ledger.Row {
+		r := &ledger.Row{Start: goneDay(day).Add(time.Duration(slot) * time.Hour).UnixMilli(), Length: ledger.Hour, Counts: []ledger.Count{{Slot: 0, Records: n, Events: 1}, {Slot: 59, Records: n, Events: 1}}}
+		r.Stated.Add(r.Start, r.Start+ledger.Hour)
+		return r
+	}
+	b.Ledger = []store.HostLedger{{Host: "web1", Rows: []*ledger.Row{row(d, 3, 10+uint64(d)), row(d, 4, 1)}}, {Host: "late", Rows: []*ledger.Row{row(d-1, 23, 5), row(d, 4, 5)}}}
+	return b
+}
+
+// judged is what the account says of a host on a day.
+func judged(t *testing.T, s store.Store, host string, d int) (out []string) {
+	t.Helper()
+	var rows []*ledger.Row
+	_, err := s.Ledger(t.Context(), []string{host}, math.MinInt64, math.MaxInt64, func(_ string, r *ledger.Row) { rows = append(rows, r) })
+	must(t, err)
+	a := ledger.Judge(host, rows, ledger.Followed{}, ledger.Question{From: goneDay(d).UnixMilli(), To: goneDay(d+1).UnixMilli() - 1, Now: goneDay(90).UnixMilli()})
+	out = append(out, fmt.Sprintf("%d records", a.Records))
+	for _, x := range a.Intervals {
+		if x.Cause == ledger.Retention {
+			out = append(out, fmt.Sprintf("%s: %d dropped, was %s", x.Cause, x.N, x.Was))
+		}
+	}
+	return out
+}
+
+// Days that an engine elsewhere has dropped, by this collector or by another one, are in the account as dropped and not as lost or there, with as many records as
+// came on them, and in the log, once each, also after a restart, and whenever the place hears of it.
+func TestOutboxDrops(t *testing.T) {
+	t.Parallel()
+	dir, m := t.TempDir(), storetest.NewMemory()
+	begin := func() *Outbox { return quick(open(t, Options{Dir: dir}), m) }
+	o := begin()
+	m.Store = o.ID().String()
+	const days = 4
+	for d := range days {
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(2*d+1), d)))
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(2*d+2), d)))
+	}
+	empty(t, o)
+	part := func(d int) store.Part { return store.Part{Day: store.DayOf(goneDay(d)), N: 1} }
+	want := func(when, host string, d int, lines ...string) {
+		t.Helper()
+		if diff := cmp.Diff(lines, judged(t, o, host, d)); diff != "" {
+			t.Errorf("%s: %s on day %d (-want +got):\n%s", when, host, d, diff)
+		}
+	}
+	leaves := func(list ...string) {
+		t.Helper()
+		var got []string
+		for until := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
+			got = nil
+			for _, l := range leavesOf(t, o.local, seal.Dropped) {
+				if l.Flags&seal.Elsewhere != 0 {
+					got = append(got, fmt.Sprintf("%s: %d to %d, %d batches, %d events: %s", l.Part, l.First, l.Last, l.Groups, l.Events, l.Why))
+				}
+			}
+			if len(got) == len(list) || time.Now().After(until) {
+				break
+			}
+		}
+		for i := range got {
+			if i >= len(list) || !strings.HasPrefix(got[i], "cluster "+part(i).String()+": "+list[i]) {
+				t.Errorf("leaf %d: %s", i, got[i])
+			}
+		}
+		if len(got) != len(list) {
+			t.Errorf("%d leaves of drops, want %d", len(got), len(list))
+		}
+	}
+	want("before", "web1", 0, "44 records")
+	want("before", "late", 0, "40 records")
+
+	must(t, o.Drop(t.Context(), part(0), "max_days = 3"))
+	leaves("1 to 2, 2 batches, 40 events: max_days = 3")
+	check := func(when string) {
+		t.Helper()
+		want(when, "web1", 0, "0 records", "retention: 44 dropped, was complete")
+		want(when, "late", 0, "20 records", "retention: 20 dropped, was complete") // what came a day later is there
+		want(when, "web1", 1, "48 records")
+	}
+	check("dropped")
+
+	// Another collector, while this one is away.
+	must(t, o.Close())
+	must(t, m.DropBy(part(1), "ffff", "max_days = 2"))
+	o = begin()
+	leaves("1 to 2, 2 batches, 40 events: max_days = 3", "3 to 4, 2 batches, 40 events: by the collector of the store ffff")
+	for until := time.Now().Add(2 * time.Minute); judged(t, o, "web1", 1)[0] != "0 records" && time.Now().Before(until); time.Sleep(time.Millisecond) {
+	}
+	want("by another", "web1", 1, "0 records", "retention: 48 dropped, was complete")
+	want("by another", "late", 0, "0 records", "retention: 20 dropped, was complete", "retention: 20 dropped, was complete")
+	want("by another", "late", 1, "20 records", "retention: 20 dropped, was complete")
+	want("by another", "web1", 2, "52 records")
+
+	// What is known goes on to the files of later days, and comes once.
+	must(t, o.Append(t.Context(), goneBatch(t, 2*days+1, days)))
+	empty(t, o)
+	must(t, o.Close())
+	o = begin()
+	want("a day later", "web1", 1, "0 records", "retention: 48 dropped, was complete")
+	want("a day later", "late", 1, "20 records", "retention: 20 dropped, was complete")
+	want("a day later", "web1", 0, "0 records", "retention: 44 dropped, was complete")
+	leaves("1 to 2, 2 batches, 40 events: max_days = 3", "3 to 4, 2 batches, 40 events: by the collector of the store ffff")
+	must(t, o.Close())
+}

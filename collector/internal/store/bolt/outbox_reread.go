@@ -1,0 +1,72 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+)
+
+// Evidence and verify read batches again: from the outbox while they wait there, as they were sealed, and else as the engine has them now. The leaf of a batch has
+// the root of the tree over its events, made as it was appended: so whatever has happened to them since, in somebody else's hands, is seen.
+
+// WithGroup opens the group of a batch that waits in the outbox; see Store.WithGroup. One that the engine takes meanwhile is not there.
+func (o *Outbox) WithGroup(ctx context.Context, batch uint64, fn func(g *group.Group) error) error {
+	err := o.local.WithGroup(ctx, batch, fn)
+	if err != nil && !errors.Is(err, store.ErrNoDay) && o.has(batch) {
+		err = errors.Join(store.ErrNoDay, err)
+	}
+	return err
+}
+
+// rereader is the engine, where it can read batches again.
+func (o *Outbox) rereader() (store.Rereader, error) {
+	return store.Able[store.Rereader](o.engine, "read batches again as they are stored now")
+}
+
+// Reread implements store.Rereader of what the engine has taken.
+func (o *Outbox) Reread(ctx context.Context, list []*store.Reread, columns bool) error {
+	e, err := o.rereader()
+	if err != nil {
+		return err
+	}
+	return e.Reread(ctx, list, columns)
+}
+
+// Counts implements store.Rereader. What waits is counted, too.
+func (o *Outbox) Counts(ctx context.Context, from, to store.Day) (map[uint64]uint64, error) {
+	e, err := o.rereader()
+	if err != nil {
+		return nil, err
+	}
+	waits := o.local.entriesAfter(0) // before the engine is asked: what is handed over in between is in both
+	all, err := e.Counts(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range waits {
+		if w.day >= from && w.day <= to {
+			all[w.id] = max(all[w.id], w.sum.Events)
+		}
+	}
+	return all, nil
+}
+
+// Drops implements store.Dropping; of an engine that does not say it, there are none.
+func (o *Outbox) Drops(ctx context.Context) ([]store.DroppedPart, error) {
+	e, err := store.Able[store.Dropping](o.engine, "say which parts are dropped")
+	if errors.Is(err, store.ErrUnable) {
+		return nil, nil
+	}
+	list, err := e.Drops(ctx)
+	for i := range list {
+		list[i].DayGone = list[i].DayGone && len(o.local.partsOf(list[i].Part.Day)) == 0 // what waits of the day begins another part
+	}
+	return list, err
+}
+
+var (
+	_ store.Rereader = (*Outbox)(nil)
+	_ store.Dropping = (*Outbox)(nil)
+)

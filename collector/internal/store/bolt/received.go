@@ -1,0 +1,207 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"slices"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+)
+
+// Where another engine has the events, the rows of hosts' completeness are in no partition that is dropped with these: all of them come together in the file that is
+// written. So how much came on which day stands beside them, and tells what is gone once the engine has dropped that day.
+
+// addReceived adds what a batch's rows count to what came on its day.
+func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger) error {
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return nil
+	}
+	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
+		for _, row := range l.Rows {
+			if len(row.Counts) == 0 {
+				continue
+			}
+			sum := &ledger.Row{Start: ledger.DayOf(row.Start), Length: ledger.Day}
+			sum.Add(&ledger.Row{Start: row.Start, Length: row.Length, Counts: row.Counts})
+			r := layout.Received{Day: day, Host: l.Host, Start: sum.Start}
+			for i, c := range sum.Counts {
+				if i == 0 {
+					r.From = sum.Start + int64(c.Slot)*ledger.Hour
+				}
+				r.To = sum.Start + int64(c.Slot+1)*ledger.Hour
+				r.Records, r.Events = ledger.AddUp(r.Records, c.Records), ledger.AddUp(r.Events, c.Events)
+			}
+			if err := putReceived(bkt, &r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// putReceived adds to what stands under the same key.
+func putReceived(bkt *bbolt.Bucket, r *layout.Received) error {
+	key, value := r.Encode()
+	if old := bkt.Get(key); old != nil {
+		if was, ok := layout.DecodeReceived(key, old); ok {
+			sum := *r
+			sum.Records, sum.Events = ledger.AddUp(r.Records, was.Records), ledger.AddUp(r.Events, was.Events)
+			sum.From, sum.To = min(r.From, was.From), max(r.To, was.To)
+			key, value = sum.Encode()
+		}
+	}
+	return bkt.Put(key, value)
+}
+
+// age makes pasts of what is known of days whose events the engine has dropped, at a time for each: some hosts in each transaction, so that a crash leaves
+// each host's as it was or as it is to be.
+func (s *Store) age(days map[store.Day]int64) error {
+	s.mu.Lock()
+	parts := s.parts // replaced, never changed
+	s.mu.Unlock()
+	for _, p := range parts {
+		if p.ofImport() || p.compacted != nil {
+			continue
+		}
+		for more, after := true, ""; more; {
+			var err error
+			if more, after, err = s.ageSome(p, after, days); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// aging is what becomes of a host.
+type aging struct {
+	host string
+	gone [][]byte // keys of rows, and of what came on the days
+	past ledger.Past
+}
+
+// take makes a past of the rows of days that are gone, and of what came on these days.
+func (a *aging) take(rows []*ledger.Row, received []layout.Received, days map[store.Day]int64) {
+	var records, events = map[int64]uint64{}, map[int64]uint64{} // by day, of the rows
+	for _, r := range rows {
+		for _, c := range r.Counts {
+			day := ledger.DayOf(r.Start)
+			records[day], events[day] = ledger.AddUp(records[day], c.Records), ledger.AddUp(events[day], c.Events)
+		}
+	}
+	whole := map[int64]bool{} // days of which all has come on them: then a row says by itself what is gone, and closer
+	for _, r := range received {
+		whole[r.Start] = whole[r.Start] || r.Day.Time().UnixMilli() == r.Start && r.Records == records[r.Start] && r.Events == events[r.Start]
+	}
+	for _, r := range rows {
+		day := ledger.DayOf(r.Start)
+		at, is := days[store.Day(day/ledger.Day)]
+		if !is {
+			continue
+		}
+		if whole[day] {
+			a.past.Add(r, at)
+		} else {
+			a.past.Keep(r, at)
+		}
+		a.gone = append(a.gone, layout.RowKey(a.host, r.Length, r.Start))
+	}
+	for i := range received {
+		r := &received[i]
+		if !whole[r.Start] || r.Day.Time().UnixMilli() != r.Start {
+			a.past.Drop(ledger.Retention, r.From, r.To, r.Records, r.Events, days[r.Day])
+		}
+		key, _ := r.Encode()
+		a.gone = append(a.gone, key)
+	}
+}
+
+// ageSome does it for some hosts of a partition, those after one, and returns the last of them.
+func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (more bool, last string, err error) {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	there := !s.closed && slices.Contains(s.parts, p)
+	s.mu.Unlock()
+	if !there { // handed over meanwhile: what it had is in another one
+		return false, "", nil
+	}
+	var list []aging
+	err = p.view(func(tx *bbolt.Tx) error {
+		received := receivedOn(tx, days)
+		err := eachHost(tx, after, func(host []byte, past ledger.Past, rows []*ledger.Row) error {
+			if last = string(host); len(list) == bequeathHosts {
+				more = true
+				return errEnough
+			}
+			a := aging{host: last, past: past}
+			a.take(rows, received[last], days)
+			if len(a.gone) > 0 {
+				list = append(list, a)
+			}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			err = nil
+		}
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return more, last, err
+	}
+	now := s.opts.now().UnixMilli()
+	return more, list[len(list)-1].host, p.written(func() error {
+		return p.update(func(tx *bbolt.Tx) error {
+			bkt := tx.Bucket(layout.BucketLedger)
+			for i := range list {
+				a := &list[i]
+				for _, key := range a.gone {
+					if err := bkt.Delete(key); err != nil {
+						return err
+					}
+				}
+				key := layout.PastKey(a.host)
+				if a.past.Expire(now); len(a.past) == 0 {
+					if err := bkt.Delete(key); err != nil {
+						return err
+					}
+					continue
+				}
+				if err := bkt.Put(key, layout.AddSum(key, a.past.Append(nil))); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// receivedOn returns what came on some days, by host.
+func receivedOn(tx *bbolt.Tx, days map[store.Day]int64) map[string][]layout.Received {
+	out := map[string][]layout.Received{}
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return out
+	}
+	c := bkt.Cursor()
+	for day := range days {
+		from, to := layout.ReceivedFrom(day), layout.ReceivedFrom(day+1)
+		for k, v := c.Seek(from); k != nil && bytes.Compare(k, to) < 0; k, v = c.Next() {
+			if r, ok := layout.DecodeReceived(k, v); ok {
+				out[r.Host] = append(out[r.Host], r)
+			}
+		}
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b layout.Received) int {
+			return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Start, b.Start))
+		})
+	}
+	return out
+}

@@ -1,0 +1,71 @@
+package storetest
+
+import (
+	"context"
+
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+var _ store.Rereader = (*Memory)(nil)
+
+// Held is an event as a Memory has it, for who changes what it has behind everybody's back.
+type Held struct {
+	Batch uint64
+	Place int // in the batch, from 0
+	Host  string
+	Event *event.Event // not to be changed, but replaced
+	part  store.Part
+}
+
+// Attack has fn change what the engine has, as somebody does who may write there.
+func (m *Memory) Attack(fn func([]Held) []Held) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]Held, 0, len(m.events))
+	for _, e := range m.events {
+		list = append(list, Held{e.id, e.place, e.host, e.ev, e.part})
+	}
+	m.events = nil
+	for _, h := range fn(list) {
+		if h.part == (store.Part{}) {
+			h.part = m.cur
+		}
+		m.events = append(m.events, memEvent{id: h.Batch, place: h.Place, part: h.part, host: h.Host, ev: h.Event})
+	}
+}
+
+// Reread implements store.Rereader.
+func (m *Memory) Reread(_ context.Context, list []*store.Reread, _ bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var hasher eventtree.Hasher
+	for _, r := range list {
+		r.Begin()
+		for _, e := range m.events {
+			if e.id != r.Batch {
+				continue
+			}
+			x := eventtree.Event{Host: e.host, From: e.ev.From, Receipts: eventtree.AppendReceipts(nil, e.ev)}
+			x.Text, x.Counted = store.AppendText(nil, e.ev)
+			hash := hasher.Event(&x)
+			x.Host = string(e.ev.Node)
+			r.Add(uint64(e.place), hash, hasher.Event(&x))
+		}
+	}
+	return nil
+}
+
+// Counts implements store.Rereader.
+func (m *Memory) Counts(_ context.Context, from, to store.Day) (map[uint64]uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[uint64]uint64{}
+	for _, e := range m.events {
+		if e.part.Day >= from && e.part.Day <= to {
+			all[e.id]++
+		}
+	}
+	return all, nil
+}
