@@ -200,14 +200,12 @@ func (c *sameRun) log(name string, l *sameLog, r *rand.Rand) {
 	c.checkpoints(name, l, r)
 }
 
-// part returns the questions that are asked of one of a log's two sources: under -short an
-// eighth of them, the other source gets others, and the next log others again.
+// part returns the questions that are asked of one of a log's two sources: half of them, and under -short a
+// sixteenth; the other source gets others, and the next log others again.
 func (c *sameRun) part(questions []question) (part []question) {
-	if !testing.Short() {
-		return questions
-	}
+	every := need.Size(2, 16)
 	c.parts++
-	for i := c.parts % 8; i < len(questions); i += 8 {
+	for i := c.parts % every; i < len(questions); i += every {
 		part = append(part, questions[i])
 	}
 	return part

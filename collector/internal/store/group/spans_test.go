@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -63,7 +64,7 @@ func TestSpans(t *testing.T) {
 		if n := len(slices.Collect(known.having("/srv/needle/needle.conf", len(d.refs)))); n == 0 || n > spanChunks && kind != "random" {
 			t.Errorf("%s: %d of %d chunks for what one has", kind, n, len(d.refs))
 		}
-		for range 60 {
+		for range need.Rounds(60, 8) {
 			v := names[rng.IntN(len(names))]
 			from := rng.IntN(len(v))
 			part := v[from : from+1+rng.IntN(len(v)-from)]
