@@ -31,6 +31,48 @@ func deployHAProxy(t *testing.T) (conf string, flags []string) {
 	return file[1], strings.Fields(strings.ReplaceAll(line[1], "\\\n", " "))
 }
 
+// Two collectors stand behind HAProxy as README.md has it pasted: what a host sends comes to one of them, as from its own address.
+func TestReadmeHAProxy(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(need.Source(t, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := regexp.MustCompile("(?s)```haproxy\n(.*?)```").FindStringSubmatch(string(text))
+	if len(file) != 2 || !strings.Contains(string(text), "`collector serve --listen :60 --proxy-protocol-from 10.0.0.5 --http 10.0.0.11:8060`") {
+		t.Fatal("README.md has no file of HAProxy, or no command of a collector behind it")
+	}
+	front := freePort(t)
+	conf := replaced(t, file[1], "bind :60\n", fmt.Sprintf("bind 127.0.0.1:%d\n", front))
+	var all []*harness.Collector
+	for _, addr := range []string{"10.0.0.11", "10.0.0.12"} {
+		c := startCollector(t, harness.CollectorOptions{Port: freePort(t), Args: []string{"--proxy-protocol-from", "127.0.0.1"}})
+		_, web, _ := strings.Cut(c.HTTP, ":")
+		conf = replaced(t, conf, addr+":60 check port 8060 ", fmt.Sprintf("127.0.0.1:%d check port %s ", c.Port, web))
+		all = append(all, c)
+	}
+	startHAProxy(t, "readme", conf)
+	dir := t.TempDir()
+	log := filepath.Join(dir, "audit.log")
+	want := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 3, Records: 1000, Nodes: []string{"web1"}})
+	writeFile(t, log, strings.Join(want, "\n")+"\n")
+	r, err := harness.Run(2*time.Minute, binaries(t).Forwarder, "run", "--remote", fmt.Sprintf("127.0.0.1:%d", front), "--source", log, "--spool", dir+"/spool", "--state", dir+"/state")
+	if err != nil || r.Code != 0 {
+		t.Fatalf("%v: %s", err, r.Stderr)
+	}
+	found := 0
+	for _, c := range all {
+		r, err := c.Command(time.Minute, "search", "-n", "web1", "--raw", "--no-coverage-note")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found += strings.Count(string(r.Stdout), "\n")
+	}
+	if found != len(want) {
+		t.Errorf("%d records are found, %d were sent", found, len(want))
+	}
+}
+
 // startHAProxy starts one with a file, and returns when it listens on the ports.
 func startHAProxy(t *testing.T, name, conf string) *harness.Proc {
 	t.Helper()
