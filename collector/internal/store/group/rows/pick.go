@@ -26,6 +26,7 @@ type picking struct {
 	values []byte     // that lines have told so far
 	hits   []uint64   // by row: a bit a slot whose value passes the test
 	n      uint32     // of the present event
+	most   int        // bytes of what is made
 	may    bool       // it has passed the test
 	ended  bool       // the last line was its end
 	lines  []pickLine // of it, if it may be wanted
@@ -56,10 +57,10 @@ func (d *Decoder) Pick(dst []byte, t *Table, streams *[Streams][]byte, lines, si
 	d.begin(t, streams, size)
 	d.pick = &d.picking
 	k := d.pick
-	k.Picking, k.n = p, 0
+	k.Picking, k.n, k.most = p, 0, len(dst)+size
 	k.begin()
 	d.nums = d.nums[:0]
-	values, from := k.values[:0], len(dst)
+	values := k.values[:0]
 	for range lines {
 		if k.n >= p.To {
 			break
@@ -68,7 +69,7 @@ func (d *Decoder) Pick(dst []byte, t *Table, streams *[Streams][]byte, lines, si
 		if k.ended {
 			dst = d.endEvent(dst, values)
 		}
-		if d.bad || len(values) > size || len(dst)-from > size || len(d.nums) > size || len(k.spans)+len(k.lines) > mostSpans {
+		if d.bad || len(values) > size || len(dst) > k.most || len(d.nums) > size || len(k.spans)+len(k.lines) > mostSpans {
 			d.bad = true
 			break
 		}
@@ -202,7 +203,10 @@ func (d *Decoder) endEvent(dst, values []byte) []byte {
 				}
 				for i, v := range row[:len(t.first)] {
 					dst = append(dst, t.lits[i]...)
-					dst = append(dst, d.val(values, v)...)
+					if dst = append(dst, d.val(values, v)...); len(dst) > k.most { // the text has no more, whatever its values say
+						d.bad = true
+						return dst
+					}
 				}
 				dst = append(dst, t.lits[len(t.first)]...)
 				dst = append(dst, '\n')

@@ -2,6 +2,7 @@ package rows
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -158,6 +159,34 @@ func TestPickBounds(t *testing.T) {
 	if _, err := d.Pick(nil, NewTable(), s, lines, len(long)+1, &Picking{To: 1}); err == nil {
 		t.Error("an event of any size is kept")
 	}
+}
+
+// Streams of no encoder are refused or give some events, of no more bytes than the text is said to have.
+func FuzzPick(f *testing.F) {
+	e := NewEncoder(NewTable())
+	text := logOf(f, 1, 20_000)
+	n := len(cutEvents(text))
+	s, lines, _ := e.Encode(text)
+	table := e.Table().Append(nil)
+	f.Add(table, s[Choice], s[Process], s[Mask], s[NewMask], s[Op], s[Number], s[Length], s[Text], s[Stamp], lines, len(text), 0, n, true)
+	f.Add(table, s[Choice], s[Process], s[Mask], s[NewMask], s[Op], s[Number], s[Length], s[Text], s[Stamp], lines, len(text), 2, n-1, false)
+	f.Fuzz(func(t *testing.T, table, a, b, c, d, e, g, h, i, k []byte, lines, size, from, to int, tests bool) {
+		tab, err := ReadTable(table)
+		if err != nil || lines < 0 || lines > 1<<20 || size < 0 || size > 1<<20 {
+			return
+		}
+		var dec Decoder
+		for range 2 {
+			p := Picking{From: uint32(from), To: uint32(to)}
+			if tests {
+				p.Test = uid5()
+			}
+			out, err := dec.Pick(nil, tab, &[Streams][]byte{a, b, c, d, e, g, h, i, k}, lines, size, &p)
+			if err == nil && len(out) > size || err != nil && !errors.Is(err, ErrDamaged) {
+				t.Fatalf("%d bytes of %d: %v", len(out), size, err)
+			}
+		}
+	})
 }
 
 func BenchmarkPick(b *testing.B) {
