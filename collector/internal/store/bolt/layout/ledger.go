@@ -104,7 +104,7 @@ func DecodeReceived(key, value []byte) (r Received, ok bool) {
 		return r, false
 	}
 	n, used := binary.Uvarint(key[fixed:])
-	if used <= 0 || n != uint64(max(0, len(key)-fixed-used-8)) {
+	if rest := len(key) - fixed - used - 8; used <= 0 || rest < 0 || n != uint64(rest) {
 		return r, false
 	}
 	b, err := CutSum(key, value)
