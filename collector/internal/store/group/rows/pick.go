@@ -209,7 +209,10 @@ func (d *Decoder) endEvent(dst, values []byte) []byte {
 					}
 				}
 				dst = append(dst, t.lits[len(t.first)]...)
-				dst = append(dst, '\n')
+				if dst = append(dst, '\n'); len(dst) > k.most { // there may be many lines without a value
+					d.bad = true
+					return dst
+				}
 			}
 			dst = append(dst, '\n')
 			k.Events = append(k.Events, Event{k.n - k.From, len(dst)})

@@ -161,6 +161,30 @@ func TestPickBounds(t *testing.T) {
 	}
 }
 
+// Lines without a value take few bytes, and whatever they come to is bounded by what the text is said to have.
+func TestPickOfManyLiterals(t *testing.T) {
+	t.Parallel()
+	tab := NewTable()
+	lit := bytes.Repeat([]byte("a"), 1<<10)
+	tab.add([][]byte{lit}, nil)
+	const lines, size = 2000, 4 << 10
+	var s [Streams][]byte
+	s[Choice] = append(s[Choice], 2)
+	s[Choice] = append(s[Choice], 2) // it is what follows itself
+	s[Choice] = append(s[Choice], make([]byte, lines-2)...)
+	s[Choice] = append(s[Choice], 1) // an empty line of template 0
+	s[Mask], s[NewMask] = []byte{maskNew}, []byte{0}
+	var d Decoder
+	out, err := d.Pick(nil, tab, &s, lines+1, size, &Picking{To: 1})
+	if !errors.Is(err, ErrDamaged) || len(out) > size+len(lit)+1 {
+		t.Errorf("%d bytes of a text of %d: %v", len(out), size, err)
+	}
+	out, err = d.Pick(nil, tab, &s, lines+1, lines*(len(lit)+1)+1, &Picking{To: 1})
+	if err != nil || len(out) != lines*(len(lit)+1)+1 {
+		t.Errorf("%d bytes of the whole text: %v", len(out), err)
+	}
+}
+
 // Streams of no encoder are refused or give some events, of no more bytes than the text is said to have.
 func FuzzPick(f *testing.F) {
 	e := NewEncoder(NewTable())
