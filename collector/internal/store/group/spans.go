@@ -84,8 +84,11 @@ type spans struct {
 	rows              []byte
 }
 
-// spans opens the section of a field with so many chunks. Where it is damaged nothing is known: Verify says what is wrong with it.
+// spans opens the section of a field with so many chunks, of which up to version 4 there are none. Where it is damaged nothing is known: Verify says what is wrong with it.
 func (g *Group) spans(f query.Field, chunks int) *spans {
+	if g.version <= batchVersion || chunks == 0 {
+		return nil
+	}
 	b, err := g.section(secSpans, byte(f))
 	if err != nil || len(b) < spanHead || b[0] != spanText || b[1] > mostRows {
 		return nil

@@ -129,3 +129,38 @@ func TestSpansDamaged(t *testing.T) {
 		t.Errorf("a search found %d events: %v", len(got), err)
 	}
 }
+
+// A section of short texts says nothing of a field whose values are in no chunks: those of a group of an older version, or none. Verify says that it is damaged.
+func TestSpansOfNoChunks(t *testing.T) {
+	t.Parallel()
+	c := codec(t)
+	b, _, err := c.Encode(fixtureTable(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := c.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, spanHead)
+	head[0], head[1], head[2] = spanText, leastRows, spanChunks
+	kinds, bodies := []section{}, [][]byte{}
+	for _, s := range g.sections {
+		kinds, bodies = append(kinds, section{kind: s.kind, arg: s.arg}), append(bodies, b[s.off:s.off+s.len])
+	}
+	bad := assemble(batchVersion, append(kinds, section{kind: secSpans, arg: byte(query.FieldExe)}), append(bodies, head))
+	damage := false
+	for _, f := range c.Verify(bad).Findings { // the summary's size is another one, too
+		damage = damage || errors.Is(f.Err, store.ErrDamaged) && strings.Contains(f.Err.Error(), "its short texts")
+	}
+	if !damage {
+		t.Error("verify finds nothing wrong with the section")
+	}
+	want, err := all(g, &query.Query{Terms: []query.Term{term(query.OpContains, "bin", query.FieldExe)}})
+	if err != nil || len(want) == 0 {
+		t.Fatalf("%d events: %v", len(want), err)
+	}
+	if got, err := read(c, bad, &query.Query{Terms: []query.Term{term(query.OpContains, "bin", query.FieldExe)}}); err != nil || len(got) != len(want) {
+		t.Errorf("a search finds %d events, want %d: %v", len(got), len(want), err)
+	}
+}
