@@ -60,23 +60,40 @@ func putReceived(bkt *bbolt.Bucket, r *layout.Received) error {
 }
 
 // age makes pasts of what is known of days whose events the engine has dropped, at a time for each: some hosts in each transaction, so that a crash leaves
-// each host's as it was or as it is to be.
+// each host's as it was or as it is to be. What a partition had that is handed over meanwhile may be in one that is made meanwhile, so all are looked through once more then.
 func (s *Store) age(days map[store.Day]int64) error {
-	s.mu.Lock()
-	parts := s.parts // replaced, never changed
-	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		parts := s.parts // replaced, never changed
+		s.mu.Unlock()
+		if all, err := s.ageParts(parts, days); err != nil || all {
+			return err
+		}
+	}
+}
+
+// errMoved says that a partition was handed over meanwhile: what it had is in another one.
+var errMoved = errors.New("the partition is handed over")
+
+// ageParts does it for partitions, and reports whether all of them were there to the end.
+func (s *Store) ageParts(parts []*partition, days map[store.Day]int64) (all bool, err error) {
+	all = true
 	for _, p := range parts {
 		if p.ofImport() || p.compacted != nil {
 			continue
 		}
 		for more, after := true, ""; more; {
-			var err error
-			if more, after, err = s.ageSome(p, after, days); err != nil {
-				return err
+			more, after, err = s.ageSome(p, after, days)
+			if errors.Is(err, errMoved) {
+				all = false
+				break
+			}
+			if err != nil {
+				return false, err
 			}
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // aging is what becomes of a host.
@@ -122,15 +139,18 @@ func (a *aging) take(rows []*ledger.Row, received []layout.Received, days map[st
 	}
 }
 
-// ageSome does it for some hosts of a partition, those after one, and returns the last of them.
+// ageSome does it for some hosts of a partition, those after one, and returns the last of them. Error: errMoved, store.ErrClosed.
 func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (more bool, last string, err error) {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	s.mu.Lock()
-	there := !s.closed && slices.Contains(s.parts, p)
+	closed, there := s.closed, slices.Contains(s.parts, p)
 	s.mu.Unlock()
-	if !there { // handed over meanwhile: what it had is in another one
-		return false, "", nil
+	switch {
+	case closed:
+		return false, "", store.ErrClosed
+	case !there:
+		return false, "", errMoved
 	}
 	var list []aging
 	err = p.view(func(tx *bbolt.Tx) error {
