@@ -1,13 +1,16 @@
 package bolt
 
 import (
+	"context"
 	"math"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
 
 // What is known of days that are dropped is aged wherever it is: a file that is handed over meanwhile has passed it to one that was not there before.
@@ -39,5 +42,66 @@ func TestAgeWhileHandedOver(t *testing.T) {
 		if diff := cmp.Diff(want, judged(t, s, "web1", d)); diff != "" {
 			t.Errorf("day %d (-want +got):\n%s", d, diff)
 		}
+	}
+}
+
+// slowDrops is an engine whose account of drops is old by the time it is there.
+type slowDrops struct{ *storetest.Memory }
+
+// meanwhileKey is of a context: what happens once the account was read.
+type meanwhileKey struct{}
+
+func (m slowDrops) Drops(ctx context.Context) ([]store.DroppedPart, error) {
+	list, err := m.Memory.Drops(ctx)
+	if fn, ok := ctx.Value(meanwhileKey{}).(func()); ok {
+		fn()
+	}
+	return list, err
+}
+
+// A day is not gone while a batch of it waits or has just been delivered, whatever the engine said before that.
+func TestOutboxDropsLateBatch(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	var down atomic.Bool
+	m.Fault = func(bool) error {
+		if down.Load() {
+			return errBusyEngine
+		}
+		return nil
+	}
+	times := outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, look: time.Hour, file: usualTimes.file}
+	o := newOutbox(open(t, Options{Dir: t.TempDir()}), slowDrops{m}, times)
+	defer func() { must(t, o.Close()) }()
+	must(t, o.Append(t.Context(), goneBatch(t, 1, 0)))
+	must(t, o.Append(t.Context(), goneBatch(t, 2, 1)))
+	empty(t, o)
+	must(t, m.DropBy(store.Part{Day: store.DayOf(goneDay(0)), N: 1}, "ffff", "max_days = 1"))
+	gone := func(ctx context.Context) bool {
+		t.Helper()
+		list, err := o.Drops(ctx)
+		must(t, err)
+		if len(list) != 1 {
+			t.Fatalf("%d drops", len(list))
+		}
+		return list[0].DayGone
+	}
+	if !gone(t.Context()) {
+		t.Error("the day is said to be there")
+	}
+	down.Store(true)
+	late := func() { must(t, o.Append(t.Context(), goneBatch(t, 3, 0))) }
+	if gone(context.WithValue(t.Context(), meanwhileKey{}, late)) {
+		t.Error("the day is said to be gone, and a batch of it has come")
+	}
+	deliver := func() {
+		down.Store(false)
+		empty(t, o)
+	}
+	if gone(context.WithValue(t.Context(), meanwhileKey{}, deliver)) {
+		t.Error("the day is said to be gone, and a batch of it was delivered")
+	}
+	if gone(t.Context()) {
+		t.Error("the day is said to be gone, and the engine has events of it")
 	}
 }

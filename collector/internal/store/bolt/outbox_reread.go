@@ -59,9 +59,16 @@ func (o *Outbox) Drops(ctx context.Context) ([]store.DroppedPart, error) {
 	if errors.Is(err, store.ErrUnable) {
 		return nil, nil
 	}
+	waits := map[store.Day]bool{} // before the engine is asked: what is handed over in between is in both
+	for _, w := range o.local.entriesAfter(0) {
+		waits[w.day] = true
+	}
 	list, err := e.Drops(ctx)
+	for _, w := range o.local.entriesAfter(0) { // and what came in between
+		waits[w.day] = true
+	}
 	for i := range list {
-		list[i].DayGone = list[i].DayGone && len(o.local.partsOf(list[i].Part.Day)) == 0 // what waits of the day begins another part
+		list[i].DayGone = list[i].DayGone && !waits[list[i].Part.Day] // what waits of the day begins another part
 	}
 	return list, err
 }
