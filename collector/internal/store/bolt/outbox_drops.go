@@ -23,6 +23,8 @@ const elsewherePart = "cluster "
 type drops struct {
 	noted map[store.Part]bool // that the log has; nil: it was not read yet
 	aged  map[store.Part]bool // that the account has
+	found map[store.Part]bool // what noted is to be, of the leaves that were read
+	read  int64               // leaves that were read
 }
 
 // Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone. That it was dropped is noted
@@ -105,14 +107,17 @@ func (o *Outbox) noteDrops(ctx context.Context) error {
 	return nil
 }
 
-// readNoted reads from the log which drops it has.
+// readNoted reads from the log which drops it has. A large log takes several tries: each goes on where the one before came to.
 func (o *Outbox) readNoted(ctx context.Context) error {
-	noted := map[store.Part]bool{}
-	for i := range o.local.tree.Size() {
+	d := &o.drops
+	if d.found == nil {
+		d.found = map[store.Part]bool{}
+	}
+	for ; d.read < o.local.tree.Size(); d.read++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		text, err := o.local.tree.Text(i)
+		text, err := o.local.tree.Text(d.read)
 		if errors.Is(err, seal.ErrDamaged) {
 			continue
 		}
@@ -124,10 +129,10 @@ func (o *Outbox) readNoted(ctx context.Context) error {
 			continue
 		}
 		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, elsewherePart)); err == nil {
-			noted[part] = true
+			d.found[part] = true
 		}
 	}
-	o.drops.noted, o.drops.aged = noted, map[store.Part]bool{}
+	d.noted, d.found, d.aged = d.found, nil, map[store.Part]bool{}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -103,5 +104,52 @@ func TestOutboxDropsLateBatch(t *testing.T) {
 	}
 	if gone(t.Context()) {
 		t.Error("the day is said to be gone, and the engine has events of it")
+	}
+}
+
+// fewLeaves is a context that ends once it was asked about so often.
+type fewLeaves struct {
+	context.Context
+	left int
+}
+
+func (c *fewLeaves) Err() error {
+	if c.left--; c.left < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// Which drops the log has is known after some tries, where one has not the time for all of it.
+func TestOutboxReadNotedInTime(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	o := quick(open(t, Options{Dir: t.TempDir()}), m)
+	defer func() { must(t, o.Close()) }()
+	for id := range uint64(6) {
+		must(t, o.Append(t.Context(), goneBatch(t, id+1, int(id)/2)))
+	}
+	empty(t, o)
+	part := store.Part{Day: store.DayOf(goneDay(0)), N: 1}
+	must(t, o.Drop(t.Context(), part, "max_days = 2"))
+	o.noting.Lock()
+	defer o.noting.Unlock()
+	want := o.drops.noted
+	if !want[part] {
+		t.Fatalf("noted are %v", want)
+	}
+	o.drops = drops{}
+	tries := int(o.local.tree.Size())
+	for range tries {
+		err := o.readNoted(&fewLeaves{t.Context(), 3})
+		if tries--; err == nil {
+			break
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || o.drops.noted != nil {
+			t.Fatalf("noted are %v: %v", o.drops.noted, err)
+		}
+	}
+	if diff := cmp.Diff(want, o.drops.noted); diff != "" || tries == 0 {
+		t.Errorf("noted (-want +got):\n%s", diff)
 	}
 }
