@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"strconv"
@@ -56,7 +57,7 @@ func (d *Decoder) begin(t *Table, streams *[Streams][]byte, size int) {
 		d.in[i] = stream{b: streams[i]}
 	}
 	d.s.begin(t)
-	d.bad, d.max, d.pick = false, size, nil
+	d.bad, d.max, d.pick = bytes.IndexByte(streams[Text], '\n') >= 0, size, nil // an Encoder cuts lines there: nothing in one has it
 }
 
 // done reports whether all streams were read to their ends, and nothing was wrong with them.
@@ -351,9 +352,9 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 	switch op {
 	case opDecimal, opHex:
 		d.number = true
-		kind, base := uint32(asDecimal), 10
+		kind, base, most := uint32(asDecimal), 10, uint64(mostDecimal)
 		if op == opHex {
-			kind, base = asHex, 16
+			kind, base, most = asHex, 16, mostHex
 		}
 		var n uint64
 		switch {
@@ -364,7 +365,10 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 		default:
 			n, _ = number(d.val(out, before))
 		}
-		n += uint64(unzigzag(d.uvarint(Number)))
+		if n += uint64(unzigzag(d.uvarint(Number))); n > most { // it would be none for the line that is compared with this one
+			d.bad = true
+			return out, before
+		}
 		if d.pick != nil {
 			now := d.told(kind, n)
 			k.use(k.n, now)

@@ -162,6 +162,12 @@ func (s *state) row(id int32, x *templateState) rowPair {
 	return p
 }
 
+// The greatest numbers that number and hexNumber know.
+const (
+	mostDecimal = 1e18 - 1
+	mostHex     = 1<<60 - 1
+)
+
 // number is a value as a decimal number without leading zeros, of 18 digits at most.
 func number(v []byte) (n uint64, ok bool) {
 	if len(v) == 0 || len(v) > 18 || v[0] == '0' && len(v) > 1 {

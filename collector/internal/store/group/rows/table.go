@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
@@ -137,10 +138,13 @@ func ReadTable(b []byte) (*Table, error) {
 				values = append(values, r.Bytes(r.Uvarint()))
 			}
 		}
-		if r.Bad() {
+		if r.Bad() || slices.ContainsFunc(lits, hasNewline) || slices.ContainsFunc(values, hasNewline) {
 			return nil, ErrDamaged
 		}
 		t.add(lits, values)
 	}
 	return t, nil
 }
+
+// hasNewline reports whether a part of a line is none.
+func hasNewline(b []byte) bool { return bytes.IndexByte(b, '\n') >= 0 }
