@@ -17,6 +17,8 @@ type asked struct {
 	seen   map[string]uint64 // the last batch of each other collector that the own answer has
 	others []several.Member
 	absent []store.Member // those that do not run
+	// followed are the stores of others, and of those that are followed since; of who looks for newcomers.
+	followed map[string]bool
 
 	mu sync.Mutex
 	at map[string]string // guarded by mu: where each store's collector is asked; why not was said of those that run and are not in here
@@ -65,7 +67,7 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &asked{seen: seen, at: map[string]string{}}
+	a := &asked{seen: seen, at: map[string]string{}, followed: map[string]bool{}}
 	called := names(members)
 	there := r.stillThere(ctx, members)
 	for i := range members {
@@ -94,6 +96,7 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 			api.Lacks(ctx, api.Lack{Collector: called[m.Store], Tail: true, Err: errors.New(why)})
 			continue
 		}
+		a.followed[m.Store] = true
 		a.others = append(a.others, r.member(a, called[m.Store], m))
 	}
 	return a, nil

@@ -25,6 +25,9 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 	one := func(ev *event.Event) error {
 		mu.Lock()
 		defer mu.Unlock()
+		if err := context.Cause(ctx); err != nil { // another stream had the last one
+			return err
+		}
 		err := limited(ev)
 		if err != nil {
 			cancel(err)
@@ -34,6 +37,9 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 	oneIdle := func(lost uint64) error {
 		mu.Lock()
 		defer mu.Unlock()
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		err := idle(lost)
 		if err != nil {
 			cancel(err)
@@ -99,7 +105,8 @@ func (r *Roster) newcomer(ctx context.Context, a *asked) (list []several.Member,
 		if m.Store == r.cfg.Self.Store || r.state(m) != "running" || m.Bad != nil {
 			continue
 		}
-		if before, was := a.moved(m.Store, m.Address); was && (before != "" || m.Address == "") {
+		before, was := a.moved(m.Store, m.Address)
+		if a.followed[m.Store] || was && before == m.Address {
 			continue // it is asked, or it was said why not
 		}
 		if why := r.unable(m); why != "" {
@@ -107,6 +114,7 @@ func (r *Roster) newcomer(ctx context.Context, a *asked) (list []several.Member,
 			api.Lacks(ctx, api.Lack{Collector: called[m.Store], Part: true, Err: errors.New(why)})
 			continue
 		}
+		a.followed[m.Store] = true
 		list = append(list, r.member(a, called[m.Store], *m))
 	}
 	return list, lacks

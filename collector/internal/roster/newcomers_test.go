@@ -78,6 +78,23 @@ func (n *talking) Follow(ctx context.Context, q *query.Query, fn func(*event.Eve
 	return ctx.Err()
 }
 
+// A collector that moves is followed once.
+func TestFollowMoves(t *testing.T) {
+	l := &list{members: []store.Member{{Store: "a", Name: "east", At: now}, {Store: "b", Name: "west", At: now, Address: "west:1"}}}
+	r := opened(l)
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return &neighbour{id: "b"}, nil }
+	a := &asked{at: map[string]string{}, followed: map[string]bool{}}
+	followed := 0
+	for _, address := range []string{"west:1", "", "west:2", "west:2"} {
+		l.members[1].Address = address
+		list, _ := r.newcomer(t.Context(), a)
+		followed += len(list)
+	}
+	if followed != 1 || a.at["b"] != "west:2" {
+		t.Errorf("followed %d times, at %q", followed, a.at["b"])
+	}
+}
+
 // What comes of a collector that has begun to run since is in what is followed, from what it had not stored at the beginning on, and counts against the limit.
 func TestFollowNewcomerToo(t *testing.T) {
 	g := &growing{}

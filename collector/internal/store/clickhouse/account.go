@@ -34,9 +34,8 @@ type repeated struct {
 type account struct {
 	read    time.Time
 	parts   map[store.Part]*store.PartStats
-	last    map[string]row // the last row of each place, by its ID
-	again   []repeated     // the batches of which there may be rows with the same key
-	disk    uint64
+	last    map[string]row           // the last row of each place, by its ID
+	again   []repeated               // the batches of which there may be rows with the same key
 	newest  store.Day                // of all parts
 	several bool                     // there are batches of other places
 	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
@@ -128,9 +127,6 @@ func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[
 		}
 		for part, p := range a.parts {
 			p.DiskBytes += sizes[partition(part)]
-		}
-		for _, n := range sizes {
-			a.disk += n
 		}
 	}
 	return nil
@@ -233,11 +229,12 @@ func (a *account) partFor(day store.Day) store.Part {
 	return part
 }
 
-// stats are the account's sums.
-func (a *account) stats() store.Stats {
-	s := store.Stats{DiskBytes: a.disk}
+// stats are the account's sums. What is dropped counts no more, though something of it may be on the disks until nobody reads it: whoever drops days
+// until they fit would drop all.
+func (a *account) stats() (s store.Stats) {
 	for _, p := range a.parts {
 		s.Parts = append(s.Parts, *p)
+		s.DiskBytes += p.DiskBytes
 		s.Events, s.Records, s.RawBytes = s.Events+p.Events, s.Records+p.Records, s.RawBytes+p.RawBytes
 		if p.MinMs != 0 && (s.MinMs == 0 || p.MinMs < s.MinMs) {
 			s.MinMs = p.MinMs

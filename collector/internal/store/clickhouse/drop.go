@@ -13,7 +13,6 @@ import (
 type drop struct {
 	part  store.Part
 	until uint64 // the number of the last of these snapshots
-	bytes uint64
 }
 
 // hidden are the parts that are dropped and not deleted yet; mu is held.
@@ -56,7 +55,7 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
 	e.account = e.account.gone(part).without(map[store.Part]bool{part: true})
 	wait := len(e.open) > 0
 	if wait {
-		e.drops = append(e.drops, drop{part, e.serial, p.DiskBytes})
+		e.drops = append(e.drops, drop{part, e.serial})
 	}
 	e.mu.Unlock()
 	if wait {
@@ -64,7 +63,7 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
 	}
 	if err := e.delete(ctx, part); err != nil {
 		e.mu.Lock()
-		e.drops = append(e.drops, drop{part, e.serial, p.DiskBytes}) // tried again
+		e.drops = append(e.drops, drop{part, e.serial}) // tried again
 		e.mu.Unlock()
 		e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", part.String(), "error", err)
 	}

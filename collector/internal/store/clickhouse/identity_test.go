@@ -122,6 +122,28 @@ func droppedMeanwhile(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
+// A part that is dropped takes no more room at once, though somebody reads it: whoever drops days until they fit stops there.
+func droppedTakesNoRoom(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	e := engineOf(t, a, "x")
+	for day := range 3 {
+		must(t, e.Append(t.Context(), dayLater(uint64(day+1), day, table(1000))))
+	}
+	must(t, e.Close())
+	e = engineOf(t, a, "x") // which reads what is on the disks
+	s, err := e.Snapshot(t.Context())
+	must(t, err)
+	defer func() { must(t, s.Close()) }()
+	before, err := e.Stats(t.Context())
+	must(t, err)
+	must(t, e.Drop(t.Context(), store.Part{Day: store.DayOf(storetest.Start), N: 1}, "max_bytes"))
+	after, err := e.Stats(t.Context())
+	must(t, err)
+	if gone := before.Parts[0].DiskBytes; len(before.Parts) != 3 || len(after.Parts) != 2 || gone == 0 || after.DiskBytes != before.DiskBytes-gone {
+		t.Errorf("%d bytes in %d parts, after a drop of %d %d in %d", before.DiskBytes, len(before.Parts), gone, after.DiskBytes, len(after.Parts))
+	}
+}
+
 // Of servers that hang nobody waits for ever: not who shows sizes, who asks, who ends while a batch is on its way, nor who closes.
 func TestHangs(t *testing.T) {
 	c := cluster.Start(t, cluster.Shape{})
