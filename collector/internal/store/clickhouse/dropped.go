@@ -93,7 +93,7 @@ func (e *Engine) hide(a *account, marks map[store.Part]time.Time) {
 		}
 		delete(a.parts, part)
 		a.hidden = append(a.hidden, part)
-		if time.Since(at) > leftTime && e.leaving.CompareAndSwap(false, true) {
+		if time.Since(at) > leftTime && !e.opts.ReadOnly && e.leaving.CompareAndSwap(false, true) {
 			e.cluster.meets.Go(func() {
 				defer e.leaving.Store(false)
 				if err := e.delete(e.cluster.ctx, part); err != nil {

@@ -21,6 +21,8 @@ type Options struct {
 	Log   hclog.Logger
 	// Memory keeps what is known of the cluster; nil: only the process does.
 	Memory Memory
+	// ReadOnly: nothing is written into the cluster, or deleted from it. There are tables, or nothing is found.
+	ReadOnly bool
 }
 
 // Engine is the events of a place in a cluster. Its methods may be called by many at once.
@@ -59,7 +61,7 @@ func Open(o Options) (*Engine, error) {
 	if o.Memory == nil {
 		o.Memory = &noMemory{}
 	}
-	c, err := connect(o.Address, o.Log)
+	c, err := connect(o.Address, o.Log, o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,9 @@ func (c *servers) adopt(ctx context.Context, names []string, of map[string][]*no
 	if len(w.identities) > 0 {
 		return w.identities[0], nil
 	}
+	if c.readOnly {
+		return "", fmt.Errorf("%w: it has no identity: no collector has begun to use it", ErrCluster)
+	}
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
 	id := hex.EncodeToString(b[:])

@@ -10,6 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -141,6 +142,48 @@ func droppedTakesNoRoom(t *testing.T, c *cluster.Cluster) {
 	must(t, err)
 	if gone := before.Parts[0].DiskBytes; len(before.Parts) != 3 || len(after.Parts) != 2 || gone == 0 || after.DiskBytes != before.DiskBytes-gone {
 		t.Errorf("%d bytes in %d parts, after a drop of %d %d in %d", before.DiskBytes, len(before.Parts), gone, after.DiskBytes, len(after.Parts))
+	}
+}
+
+// Who only reads deletes nothing, though a part was dropped long ago, and makes no tables.
+func readsOnly(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	e := engineOf(t, a, "x")
+	must(t, e.Append(t.Context(), dayLater(1, 0, table(10))))
+	must(t, e.Append(t.Context(), dayLater(2, 1, table(10))))
+	part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
+	_, err := c.Nodes[0].Query("INSERT INTO " + a.Database + ".meta (name, value) SELECT '" + droppedName + "', '" + dropMark(part, time.Now().Add(-2*leftTime)) + "'")
+	must(t, err)
+	for _, readOnly := range []bool{true, false} {
+		e, err := Open(Options{Address: a, Store: "x", Memory: e.opts.Memory, ReadOnly: readOnly})
+		must(t, err)
+		if st, err := e.Stats(t.Context()); err != nil || st.Events != 10 {
+			t.Errorf("%+v, %v; want the 10 of the day that is not dropped", st, err)
+		}
+		left := func() string {
+			rows, err := c.Nodes[0].Query("SELECT count() FROM " + a.Database + ".events")
+			must(t, err)
+			return rows
+		}
+		if readOnly {
+			time.Sleep(time.Second)
+			if rows := left(); rows != "20" {
+				t.Errorf("%s rows are left, want 20", rows)
+			}
+		} else {
+			need.Wait(t, "what was left is deleted", func() bool { return left() == "10" })
+		}
+		must(t, e.Close())
+	}
+	a.Database += "_none"
+	e, err = Open(Options{Address: a, Store: "x", ReadOnly: true})
+	must(t, err)
+	if _, err := e.Stats(t.Context()); err == nil {
+		t.Error("there are no tables, and nothing is said")
+	}
+	must(t, e.Close())
+	if n, err := c.Nodes[0].Query("SELECT count() FROM system.databases WHERE name = '" + a.Database + "'"); err != nil || n != "0" {
+		t.Errorf("%s databases are made, %v", n, err)
 	}
 }
 

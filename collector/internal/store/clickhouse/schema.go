@@ -53,9 +53,13 @@ func schema(db string) []string {
 
 // prepare makes the tables on a server and looks whether they are of a version that this program knows, and are used as the address says: with
 // another number of shards, or without some replicas, answers would be short, and batches on fewer servers than was promised.
-func (n *node) prepare(ctx context.Context, a *Address) error {
+func (n *node) prepare(ctx context.Context, a *Address, readOnly bool) error {
 	db := a.Database
-	for _, sql := range schema(db) {
+	made := schema(db)
+	if readOnly {
+		made = nil
+	}
+	for _, sql := range made {
 		if err := n.conn.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make the tables: %w", err)
 		}
@@ -71,6 +75,8 @@ func (n *node) prepare(ctx context.Context, a *Address) error {
 			return fmt.Errorf("read the tables' %s: %w", name, err)
 		}
 		switch {
+		case most == 0 && readOnly:
+			return fmt.Errorf("its tables say no %s: no collector has begun to use them", name)
 		case most == 0:
 			if err := n.conn.Exec(ctx, fmt.Sprintf("INSERT INTO %s.meta (name, value) SELECT '%s', '%d'", db, name, is)); err != nil {
 				return fmt.Errorf("write the tables' %s: %w", name, err)

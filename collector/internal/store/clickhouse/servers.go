@@ -49,18 +49,20 @@ type servers struct {
 	address *Address
 	log     hclog.Logger
 	nodes   []*node
+	// readOnly: see Options.
+	readOnly bool
 
 	ctx   context.Context // ends with close
 	end   context.CancelFunc
 	meets sync.WaitGroup // with servers that nobody waits for
 }
 
-func connect(a *Address, log hclog.Logger) (*servers, error) {
+func connect(a *Address, log hclog.Logger, readOnly bool) (*servers, error) {
 	password, tls, err := a.secrets()
 	if err != nil {
 		return nil, err
 	}
-	c := &servers{address: a, log: log}
+	c := &servers{address: a, log: log, readOnly: readOnly}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	for _, addr := range a.Nodes {
 		conn, err := ch.Open(&ch.Options{
@@ -127,7 +129,7 @@ func (c *servers) meet(ctx context.Context, n *node) (shard string, err error) {
 	if macros["shard"] == "" || macros["replica"] == "" {
 		return "", errors.New("its configuration has no macros called shard and replica, by which ClickHouse knows its copies: set both in config.xml")
 	}
-	if err := n.prepare(ctx, c.address); err != nil {
+	if err := n.prepare(ctx, c.address, c.readOnly); err != nil {
 		return "", err
 	}
 	n.shard.Store(macros["shard"])

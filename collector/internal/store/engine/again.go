@@ -38,7 +38,7 @@ func OpenAgain(dir string, log hclog.Logger) (Again, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := clickhouse.Open(clickhouse.Options{Address: a, Store: list.ID.String(), Log: log, Memory: memory{dir, true}})
+	e, err := clickhouse.Open(clickhouse.Options{Address: a, Store: list.ID.String(), Log: log, Memory: memory{dir, true}, ReadOnly: true})
 	if err != nil {
 		return nil, err // not an Engine that is nil within
 	}

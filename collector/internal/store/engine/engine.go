@@ -46,7 +46,7 @@ func Open(o Options) (_ store.Store, err error) {
 	if err := local.MarkElsewhere(); err != nil {
 		return nil, err
 	}
-	e, err := clickhouse.Open(clickhouse.Options{Address: at, Store: local.ID().String(), Log: o.Logger, Memory: memory{o.Dir, o.ReadOnly}})
+	e, err := clickhouse.Open(clickhouse.Options{Address: at, Store: local.ID().String(), Log: o.Logger, Memory: memory{o.Dir, o.ReadOnly}, ReadOnly: o.ReadOnly})
 	if err != nil {
 		return nil, err
 	}
