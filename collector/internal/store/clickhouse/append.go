@@ -271,6 +271,9 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	}
 	if _, gone := dropped[r.part]; gone {
 		e.opts.Log.Error("a part was dropped by another collector while a batch was stored in it, which is gone with it: it keeps less than this one, or days by another clock", "part", r.part.String(), "batch", b.ID, "events", r.events)
+		if err := e.tellLate(ctx, of[names[0]], r); err != nil { // it is taken all the same: it does not come again
+			e.opts.Log.Error("the cluster does not say that a batch is gone with its part: verify --checkpoint takes it for deleted", "part", r.part.String(), "batch", b.ID, "error", err)
+		}
 	}
 	return e.took(b.ID, r.part)
 }

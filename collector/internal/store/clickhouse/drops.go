@@ -67,9 +67,62 @@ func (e *Engine) dropsOf(ctx context.Context, first []*node, member string) (lis
 	if err != nil {
 		return nil, fmt.Errorf("read which parts are dropped: %w", err)
 	}
-	// A drop that was tried again has several rows: the first says what there was.
-	slices.SortFunc(list, func(a, b store.DroppedPart) int { return cmp.Or(a.Part.Compare(b.Part), a.At.Compare(b.At)) })
-	return slices.CompactFunc(list, func(a, b store.DroppedPart) bool { return a.Part == b.Part }), nil
+	return merged(list), nil
+}
+
+// merged makes one of the rows of each part. A drop that was tried again has several, of which the later ones may have less, and so has one during which a batch was stored
+// in the part, of which the later one has more. Who dropped it, when and why is said by the first.
+func merged(list []store.DroppedPart) (out []store.DroppedPart) {
+	slices.SortStableFunc(list, func(a, b store.DroppedPart) int { return cmp.Or(a.Part.Compare(b.Part), a.At.Compare(b.At)) })
+	for _, d := range list {
+		if len(out) == 0 || out[len(out)-1].Part != d.Part {
+			out = append(out, d)
+			continue
+		}
+		m := &out[len(out)-1]
+		m.First, m.Last, m.Batches, m.Events = min(m.First, d.First), max(m.Last, d.Last), max(m.Batches, d.Batches), max(m.Events, d.Events)
+		if m.MinMs == 0 || d.MinMs != 0 && d.MinMs < m.MinMs {
+			m.MinMs = d.MinMs
+		}
+		m.MaxMs = max(m.MaxMs, d.MaxMs)
+	}
+	return out
+}
+
+// tellLate says that a batch of this collector is gone with a part that was dropped while it was stored there: who dropped that did not see its row. The row has what was in
+// the part before, too.
+func (e *Engine) tellLate(ctx context.Context, first []*node, r row) error {
+	list, err := e.dropsOf(ctx, first, e.opts.Store)
+	if err != nil {
+		return err
+	}
+	t := telling{Day: dayNumber(r.part.Day), Part: r.part.N, At: time.Now().UnixMilli(), Why: "it was dropped while a batch was stored in it", First: r.batch, MinMs: r.minMs}
+	for _, d := range list {
+		if d.Part != r.part {
+			continue
+		}
+		if d.First <= r.batch && r.batch <= d.Last {
+			return nil
+		}
+		t.By, t.Why, t.First, t.Batches, t.Events, t.MaxMs = d.By, d.Why, min(d.First, r.batch), d.Batches, d.Events, d.MaxMs
+		if t.At = max(t.At, d.At.UnixMilli()+1); d.MinMs != 0 && (t.MinMs == 0 || d.MinMs < t.MinMs) {
+			t.MinMs = d.MinMs
+		}
+	}
+	t.Last, t.Batches, t.Events, t.MaxMs = r.batch, t.Batches+1, t.Events+r.events, max(t.MaxMs, r.maxMs)
+	b, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	return e.cluster.say(ctx, first, []string{droppedOf + e.opts.Store}, []string{string(b)})
+}
+
+// marked returns those of parts that are marked as dropped. A row of a part that is not says nothing: the part is there, and answers have it.
+func marked(list []store.DroppedPart, marks map[store.Part]time.Time) []store.DroppedPart {
+	return slices.DeleteFunc(list, func(d store.DroppedPart) bool {
+		_, is := marks[d.Part]
+		return !is
+	})
 }
 
 // Drops implements store.Dropping.
@@ -87,6 +140,11 @@ func (e *Engine) MemberDrops(ctx context.Context, member string) ([]store.Droppe
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
+	w, err := e.cluster.word(ctx, first)
+	if err != nil {
+		return nil, err
+	}
+	list = marked(list, w.dropped)
 	a, err := e.known(ctx, fresh) // behind the rows: what they say is not in it any more
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,13 +35,15 @@ func (e *Engine) Reread(ctx context.Context, list []*store.Reread, columns bool)
 		}
 	}
 	// Behind it: what was dropped meanwhile is not missing. It is also what says that this is the cluster that took them.
-	if _, err := e.verify(ctx, names, of); err != nil {
-		return err
-	}
 	drops, err := e.dropsOf(ctx, of[names[0]], e.opts.Store)
 	if err != nil {
 		return err
 	}
+	marks, err := e.verify(ctx, names, of)
+	if err != nil {
+		return err
+	}
+	drops = marked(drops, marks)
 	for _, r := range list {
 		r.Dropped = slices.ContainsFunc(drops, func(d store.DroppedPart) bool {
 			return d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last
@@ -201,10 +204,20 @@ func (e *Engine) Counts(ctx context.Context, from, to store.Day) (map[uint64]uin
 	if err != nil {
 		return nil, err
 	}
+	w, err := e.cluster.word(ctx, of[names[0]])
+	if err != nil {
+		return nil, err
+	}
+	seen := []string{"store = " + quote(e.opts.Store)}
+	for _, part := range slices.SortedFunc(maps.Keys(w.dropped), store.Part.Compare) {
+		if part.Day >= from && part.Day <= to { // of it there may be some rows, of some shards
+			seen = append(seen, fmt.Sprintf("NOT (day = %d AND part = %d)", dayNumber(part.Day), part.N))
+		}
+	}
 	all := map[uint64]uint64{}
 	for _, name := range names {
 		some := map[uint64]uint64{}
-		sql := "SELECT batch, count()" + rowsOf(e.cluster.address.Database+".events", []string{fmt.Sprintf("day >= %d AND day <= %d", dayNumber(from), dayNumber(to))}, []string{"store = " + quote(e.opts.Store)}) + " GROUP BY batch"
+		sql := "SELECT batch, count()" + rowsOf(e.cluster.address.Database+".events", []string{fmt.Sprintf("day >= %d AND day <= %d", dayNumber(from), dayNumber(to))}, seen) + " GROUP BY batch"
 		err := e.cluster.ask(ctx, of[name], sql, func() { clear(some) }, func(scan func(...any) error) error {
 			var id, n uint64
 			err := scan(&id, &n)

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -201,7 +202,70 @@ func TestReread(t *testing.T) {
 		t.Run(fmt.Sprintf("%d shards", max(1, shape.Shards)), func(t *testing.T) { reread(t, c) })
 		if shape.Shards == 0 {
 			t.Run("drops are told", func(t *testing.T) { dropsAreTold(t, c) })
+			t.Run("drops during an append", func(t *testing.T) { dropsDuringAppend(t, c) })
+			t.Run("drops that are forged", func(t *testing.T) { dropsForged(t, c) })
 			t.Run("the account of drops", func(t *testing.T) { accountOfDrops(t, c) })
 		}
+	}
+}
+
+// A batch that is stored in a part while another collector drops that, which does not see it, is dropped with it, and not gone.
+func dropsDuringAppend(t *testing.T, c *cluster.Cluster) {
+	for _, before := range []int{0, 1} {
+		a := address(t, c)
+		x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
+		must(t, y.Append(t.Context(), sealed(1, table(3))))
+		must(t, y.Append(t.Context(), dayLater(2, 9, table(1))))
+		for id := range before {
+			must(t, x.Append(t.Context(), sealed(uint64(id)+1, table(10))))
+		}
+		day := store.DayOf(storetest.Start)
+		part := store.Part{Day: day, N: 1}
+		late := sealed(7, table(5))
+		each, done := late.Each, false
+		late.Each = func(fn func(string, *event.Event) error) error {
+			if !done {
+				done = true
+				must(t, y.Drop(t.Context(), part, "max_days = 1"))
+			}
+			return each(fn)
+		}
+		must(t, x.Append(t.Context(), late))
+		list, err := x.Drops(t.Context())
+		must(t, err)
+		if len(list) != 1 || list[0].Part != part || list[0].Last != 7 || list[0].Batches != uint64(before+1) || list[0].Events != uint64(10*before+5) || list[0].First != []uint64{7, 1}[before] {
+			t.Fatalf("with %d batches before: %+v", before, list)
+		}
+		if before > 0 && (list[0].By != "y" || list[0].Why != "max_days = 1") {
+			t.Errorf("whose word: %+v", list[0])
+		}
+		r := []*store.Reread{{Batch: 7, Day: day, Events: 5}}
+		must(t, x.Reread(t.Context(), r, true))
+		if !r[0].Dropped {
+			t.Errorf("read again: %+v", r[0])
+		}
+		if counts, err := x.Counts(t.Context(), day, day); err != nil || len(counts) != 0 {
+			t.Errorf("counts: %v, %v", counts, err)
+		}
+	}
+}
+
+// A row that says of a part which is there that it was dropped says nothing.
+func dropsForged(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	x := engineOf(t, a, "x")
+	must(t, x.Append(t.Context(), sealed(1, table(10))))
+	day := store.DayOf(storetest.Start)
+	row := fmt.Sprintf(`{"day":%d,"part":1,"at":1,"by":"x","why":"max_days = 1","first":1,"last":1,"batches":1,"events":10}`, dayNumber(day))
+	_, err := c.Nodes[0].Query(fmt.Sprintf("INSERT INTO %s.meta (name, value) VALUES ('dropped of x', '%s')", a.Database, row))
+	must(t, err)
+	_, err = c.Nodes[0].Query(fmt.Sprintf("ALTER TABLE %s.events DELETE WHERE batch = 1", a.Database))
+	must(t, err)
+	if list, err := x.Drops(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("drops: %+v, %v", list, err)
+	}
+	r := []*store.Reread{{Batch: 1, Day: day, Events: 10}}
+	if must(t, x.Reread(t.Context(), r, true)); r[0].Dropped {
+		t.Error("the batch is said to be dropped")
 	}
 }

@@ -39,6 +39,8 @@ type memEvent struct {
 	part  store.Part
 	host  string
 	ev    *event.Event
+	// hidden: see Held
+	hidden bool
 }
 
 var (

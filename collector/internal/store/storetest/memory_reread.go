@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -16,7 +17,9 @@ type Held struct {
 	Place int // in the batch, from 0
 	Host  string
 	Event *event.Event // not to be changed, but replaced
-	part  store.Part
+	// Hidden says that what the engine has beside the event's text, by which it is found, says otherwise.
+	Hidden bool
+	part   store.Part
 }
 
 // Attack has fn change what the engine has, as somebody does who may write there.
@@ -25,24 +28,44 @@ func (m *Memory) Attack(fn func([]Held) []Held) {
 	defer m.mu.Unlock()
 	list := make([]Held, 0, len(m.events))
 	for _, e := range m.events {
-		list = append(list, Held{e.id, e.place, e.host, e.ev, e.part})
+		list = append(list, Held{e.id, e.place, e.host, e.ev, e.hidden, e.part})
 	}
 	m.events = nil
 	for _, h := range fn(list) {
 		if h.part == (store.Part{}) {
 			h.part = m.cur
 		}
-		m.events = append(m.events, memEvent{id: h.Batch, place: h.Place, part: h.part, host: h.Host, ev: h.Event})
+		m.events = append(m.events, memEvent{id: h.Batch, place: h.Place, part: h.part, host: h.Host, ev: h.Event, hidden: h.Hidden})
 	}
 }
 
+// Forge has the engine say that a part was dropped, as somebody does who may write there.
+func (m *Memory) Forge(d store.DroppedPart) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drops = append(m.drops, d)
+}
+
+// Retell replaces what the engine says of a part that was dropped.
+func (m *Memory) Retell(d store.DroppedPart) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := slices.IndexFunc(m.drops, func(x store.DroppedPart) bool { return x.Part == d.Part })
+	if i < 0 {
+		return store.ErrNoDay
+	}
+	m.drops[i] = d
+	return nil
+}
+
 // Reread implements store.Rereader.
-func (m *Memory) Reread(_ context.Context, list []*store.Reread, _ bool) error {
+func (m *Memory) Reread(_ context.Context, list []*store.Reread, columns bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var hasher eventtree.Hasher
 	for _, r := range list {
 		r.Begin()
+		r.Dropped = slices.ContainsFunc(m.drops, func(d store.DroppedPart) bool { return d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last })
 		for _, e := range m.events {
 			if e.id != r.Batch {
 				continue
@@ -52,6 +75,9 @@ func (m *Memory) Reread(_ context.Context, list []*store.Reread, _ bool) error {
 			hash := hasher.Event(&x)
 			x.Host = string(e.ev.Node)
 			r.Add(uint64(e.place), hash, hasher.Event(&x))
+			if columns && e.hidden {
+				r.Altered++
+			}
 		}
 	}
 	return nil
@@ -63,7 +89,8 @@ func (m *Memory) Counts(_ context.Context, from, to store.Day) (map[uint64]uint6
 	defer m.mu.Unlock()
 	all := map[uint64]uint64{}
 	for _, e := range m.events {
-		if e.part.Day >= from && e.part.Day <= to {
+		gone := slices.ContainsFunc(m.drops, func(d store.DroppedPart) bool { return d.Part == e.part })
+		if e.part.Day >= from && e.part.Day <= to && !gone {
 			all[e.id]++
 		}
 	}
