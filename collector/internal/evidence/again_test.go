@@ -188,6 +188,7 @@ func TestElsewhere(t *testing.T) {
 		{"put in at a place", "1 events were PUT IN", 35, func(list []storetest.Held) []storetest.Held {
 			return append(list, storetest.Held{Batch: 2, Place: 3, Host: list[0].Host, Event: list[0].Event})
 		}},
+		{"hidden", "1 events are not found by what they say", 34, of(func(x *storetest.Held) { x.Hidden = true })},
 		{"replaced by another one", "1 of its 34 events are GONE, 1 events were PUT IN", 34, func(list []storetest.Held) []storetest.Held {
 			return of(func(x *storetest.Held) { x.Place = 99 })(list)
 		}},

@@ -59,8 +59,9 @@ type Making struct {
 	// are read again by these.
 	Groups Groups
 	AtRest bool // no collector has the store: what is not stored is counted
-	// Lacks, where it is not nil, says what was asked for and is not in the bundle, beside what a damaged store lacks; "": nothing.
-	Lacks func(ctx context.Context) (string, error)
+	// Lacks, where it is not nil, says what was asked for and is not in the bundle, beside what a damaged store lacks; "": nothing. It is told of which batches there are events
+	// in the bundle.
+	Lacks func(ctx context.Context, touched func(batch uint64) bool) (string, error)
 	// Coverage writes what is known of the completeness of these hosts in the time asked.
 	Coverage func(ctx context.Context, hosts []string, fromMs, toMs int64) ([]byte, error)
 	Until    int64         // where the query has no end: up to when, the checkpoint's time
@@ -201,7 +202,7 @@ func (k *maker) scan(ctx context.Context) error {
 	}
 	if k.Lacks != nil && err == nil {
 		var lacks string
-		if lacks, err = k.Lacks(ctx); lacks != "" {
+		if lacks, err = k.Lacks(ctx, func(batch uint64) bool { return len(k.batches[batch]) > 0 }); lacks != "" {
 			k.About.Missing = text(strings.TrimPrefix(k.About.Missing+"; "+lacks, "; "))
 		}
 	}

@@ -64,7 +64,7 @@ func (k *maker) again(ctx context.Context, ids []uint64) (n int, err error) {
 	if len(list) == 0 {
 		return n, ctx.Err()
 	}
-	if err := far.Reread(ctx, list, false); err != nil {
+	if err := far.Reread(ctx, list, true); err != nil {
 		return 0, fmt.Errorf("compare what is stored with the log: %w", err)
 	}
 	for _, r := range list {

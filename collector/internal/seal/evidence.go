@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -68,8 +69,14 @@ func (l *Log) At(text []byte) (c checkpoint.Checkpoint, lastBatch uint64, err er
 	return c, 0, nil
 }
 
-// EachBatch calls fn with the leaves of batches among the first size ones, in order, until it returns false. Those that cannot be read are left out.
-func (l *Log) EachBatch(ctx context.Context, size int64, fn func(*Leaf) bool) error {
+// ClusterPart begins the name of an engine's part in a leaf: the store's own partitions have the same names without it.
+const ClusterPart = "cluster "
+
+// ClusterWord begins the reason of a leaf that says what another engine has dropped, where that is the engine's word and not the collector's own.
+const ClusterWord = "by the collector of the store "
+
+// Each calls fn with the leaves of some kinds among the first size ones, in order, until it returns false. Those that cannot be read are left out.
+func (l *Log) Each(ctx context.Context, size int64, kinds []Kind, fn func(*Leaf) bool) error {
 	if l.cfg.Tree == nil {
 		return ErrNoLog
 	}
@@ -84,7 +91,7 @@ func (l *Log) EachBatch(ctx context.Context, size int64, fn func(*Leaf) bool) er
 		if err != nil {
 			return err
 		}
-		if leaf, err := ParseLeaf(text); err == nil && leaf.Kind == Batch && !fn(leaf) {
+		if leaf, err := ParseLeaf(text); err == nil && slices.Contains(kinds, leaf.Kind) && !fn(leaf) {
 			return nil
 		}
 	}

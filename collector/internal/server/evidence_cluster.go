@@ -36,7 +36,7 @@ func (b *bundling) cluster(m *evidence.Making) {
 		own.Own = true
 		m.Query = &own
 	}
-	m.Lacks = func(ctx context.Context) (string, error) {
+	m.Lacks = func(ctx context.Context, touched func(batch uint64) bool) (string, error) {
 		var list []string
 		if shared {
 			said, err := b.others(ctx, asked, listed.Roster())
@@ -45,7 +45,7 @@ func (b *bundling) cluster(m *evidence.Making) {
 			}
 			list = append(list, said...)
 		}
-		said, err := b.takenOut(ctx, m, far)
+		said, err := b.takenOut(ctx, m, far, touched)
 		if err != nil {
 			return "", fmt.Errorf("compare what is stored with the log: %w", err)
 		}
@@ -115,87 +115,184 @@ func (b *bundling) count(ctx context.Context, q *query.Query) (n int64, err erro
 type logged struct {
 	batch, events uint64
 	part          string
+	day           store.Day
 }
 
 const (
-	// mostLogged is how many batches of the time asked are compared by their number of events: years of one a minute.
+	// mostLogged is how many batches are compared by their number of events: years of one a minute.
 	mostLogged = 1 << 20
 	// mostTaken is how many of those that lack some are named.
 	mostTaken = 5
 )
 
-// takenOut says which batches of the time asked have fewer events than the log says.
-func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.Rereader) ([]string, error) {
+// takenOut says which batches of the time asked have fewer events than the log says, which were dropped, and by whose word, and how many were only counted: touched says of which
+// an event was found, whose root is compared.
+func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.Rereader, touched func(batch uint64) bool) (all []string, err error) {
 	if b.log == nil || m.Size == 0 {
 		return nil, nil // nothing says so that anybody has signed
 	}
 	q := m.Query
 	var list []logged
-	var from, to store.Day
-	err := b.log.EachBatch(ctx, m.Size, func(l *seal.Leaf) bool {
-		if l.Flags&seal.Elsewhere == 0 || l.MaxMs < q.StartMs || q.EndMs != 0 && l.MinMs > q.EndMs || !hasHosts(l, q) {
+	days := map[store.Day][]uint64{} // all batches of the cluster, also of other times
+	drops := map[store.Part]*seal.Leaf{}
+	n := 0
+	err = b.log.Each(ctx, m.Size, []seal.Kind{seal.Batch, seal.Dropped}, func(l *seal.Leaf) bool {
+		part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart))
+		switch {
+		case err != nil || l.Flags&seal.Elsewhere == 0:
+			return true
+		case l.Kind == seal.Dropped:
+			drops[part] = l
 			return true
 		}
-		part, err := store.ParsePart(l.Part)
-		if err != nil {
-			return true
+		days[part.Day] = append(days[part.Day], l.Batch)
+		n++
+		if !(l.MaxMs < q.StartMs || q.EndMs != 0 && l.MinMs > q.EndMs || !hasHosts(l, q)) {
+			list = append(list, logged{l.Batch, l.Events, l.Part, part.Day})
 		}
-		if len(list) == 0 {
-			from, to = part.Day, part.Day
-		}
-		from, to = min(from, part.Day), max(to, part.Day)
-		list = append(list, logged{l.Batch, l.Events, l.Part})
-		return len(list) <= mostLogged
+		return n <= mostLogged
 	})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if len(list) > mostLogged {
-		return []string{fmt.Sprintf("whether events were taken out of the cluster was not looked at: the log has more than %d batches of that time", mostLogged)}, nil
+	if n > mostLogged {
+		return []string{fmt.Sprintf("whether events were taken out of the cluster was not looked at: the log has more than %d batches", mostLogged)}, nil
+	}
+	from, to := list[0].day, list[0].day
+	for _, l := range list {
+		from, to = min(from, l.day), max(to, l.day)
 	}
 	there, err := far.Counts(ctx, from, to)
 	if err != nil {
 		return nil, err
 	}
-	dropped, err := droppedOf(ctx, b.store)
+	gone, err := b.dropped(ctx, drops)
 	if err != nil {
 		return nil, err
 	}
-	var said []string
-	batches, events := 0, uint64(0)
+	for day, of := range days {
+		of = slices.DeleteFunc(of, func(batch uint64) bool { return there[batch] == 0 })
+		slices.Sort(of)
+		days[day] = of
+	}
+	aside := map[uint64]bool{}
+	if a, err := store.Able[store.Asider](b.store, "say what was set aside"); err == nil {
+		aside = a.SetAside()
+	}
+	var fewer, never, counted, own, told lacking
 	for _, l := range list {
 		is := there[l.batch]
-		if is >= l.events || isDropped(dropped, &l) {
+		if is >= l.events {
+			if !touched(l.batch) {
+				counted.add(l, l.events)
+			}
 			continue
 		}
-		batches, events = batches+1, events+l.events-is
-		if batches <= mostTaken {
-			said = append(said, fmt.Sprintf("batch %d of %s had %d events and has %d", l.batch, l.part, l.events, is))
+		mine, dropped := isDropped(gone, &l, days[l.day])
+		switch {
+		case aside[l.batch] && is == 0:
+			never.add(l, l.events)
+		case dropped && mine:
+			own.add(l, l.events)
+		case dropped:
+			told.add(l, l.events)
+		default:
+			fewer.add(l, l.events-is)
+			if fewer.batches <= mostTaken {
+				fewer.said = append(fewer.said, fmt.Sprintf("batch %d of %s had %d events and has %d", l.batch, l.part, l.events, is))
+			}
 		}
 	}
-	if batches == 0 {
-		return nil, nil
+	if n := fewer.batches - mostTaken; n > 0 {
+		fewer.said = append(fewer.said, fmt.Sprintf("so have %d other batches", n))
 	}
-	if batches > mostTaken {
-		said = append(said, fmt.Sprintf("so have %d other batches", batches-mostTaken))
+	if own.batches > 0 {
+		all = append(all, fmt.Sprintf("%s of that time with %d events, perhaps some that were asked for, were dropped with their days by this collector, as its log says", own.names(), own.events))
 	}
-	return []string{fmt.Sprintf("at least %d events of that time, perhaps some that were asked for, were %s of the cluster since they were stored, by the log: %s", events, evidence.TakenOut, strings.Join(said, ", "))}, nil
+	if told.batches > 0 {
+		all = append(all, fmt.Sprintf("%s of that time with %d events, perhaps some that were asked for, were dropped with their days as the cluster says: that is the word of whoever may write there", told.names(), told.events))
+	}
+	if never.batches > 0 {
+		all = append(all, fmt.Sprintf("%s of that time with %d events, perhaps some that were asked for, were set aside as damaged, never delivered to the cluster", never.names(), never.events))
+	}
+	if counted.batches > 0 {
+		all = append(all, fmt.Sprintf("of %d batches of that time with %d events none was found: these were only counted, and compared with nothing (collector verify --checkpoint does that)", counted.batches, counted.events))
+	}
+	if fewer.batches > 0 {
+		all = append(all, fmt.Sprintf("at least %d events of that time, perhaps some that were asked for, were %s of the cluster since they were stored, by the log: %s", fewer.events, evidence.TakenOut, strings.Join(fewer.said, ", ")))
+	}
+	return all, nil
 }
 
-// droppedOf returns the parts that were dropped from where a store keeps its events.
-func droppedOf(ctx context.Context, s store.Store) ([]store.DroppedPart, error) {
-	d, err := store.Able[store.Dropping](s, "say which parts are dropped")
+// lacking are batches of which something is not as it was, or not known.
+type lacking struct {
+	batches     int
+	events      uint64
+	first, last []uint64 // of batches that follow one another in the list
+	said        []string
+}
+
+func (x *lacking) add(l logged, events uint64) {
+	x.batches, x.events = x.batches+1, x.events+events
+	if n := len(x.last); n > 0 && x.last[n-1]+1 == l.batch {
+		x.last[n-1] = l.batch
+		return
+	}
+	x.first, x.last = append(x.first, l.batch), append(x.last, l.batch)
+}
+
+// names names them, the first rows of them.
+func (x *lacking) names() string {
+	var list []string
+	for i := range min(len(x.first), mostTaken) {
+		if x.first[i] == x.last[i] {
+			list = append(list, fmt.Sprint(x.first[i]))
+		} else {
+			list = append(list, fmt.Sprintf("%d to %d", x.first[i], x.last[i]))
+		}
+	}
+	if len(x.first) > mostTaken {
+		list = append(list, "others")
+	}
+	return fmt.Sprintf("%d batches (%s)", x.batches, strings.Join(list, ", "))
+}
+
+// droppedRow is a row of batches that went with a part.
+type droppedRow struct {
+	day         store.Day
+	first, last uint64
+	own         bool // this collector has noted that it dropped the part
+}
+
+// dropped returns the rows that the log has by the collector's own word, and those that where the events are says.
+func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf) (list []droppedRow, err error) {
+	for part, l := range leaves {
+		list = append(list, droppedRow{part.Day, l.First, l.Last, !strings.HasPrefix(l.Why, seal.ClusterWord)})
+	}
+	d, err := store.Able[store.Dropping](b.store, "say which parts are dropped")
 	if errors.Is(err, store.ErrUnable) {
-		return nil, nil
+		return list, nil
 	}
-	return d.Drops(ctx)
+	drops, err := d.Drops(ctx)
+	for i := range drops {
+		list = append(list, droppedRow{drops[i].Part.Day, drops[i].First, drops[i].Last, false})
+	}
+	return list, err
 }
 
-func isDropped(list []store.DroppedPart, l *logged) bool {
-	return slices.ContainsFunc(list, func(d store.DroppedPart) bool {
-		part, err := store.ParsePart(l.part)
-		return err == nil && d.Part.Day == part.Day && d.First <= l.batch && l.batch <= d.Last
-	})
+// isDropped reports whether a batch went with a part, and whether that is the collector's own word. A part goes as a whole: where something is there of a batch of the same row, this
+// one has not gone with it. There are those of its day, ascending.
+func isDropped(list []droppedRow, l *logged, there []uint64) (own, is bool) {
+	for _, d := range list {
+		if d.day != l.day || l.batch < d.first || d.last < l.batch {
+			continue
+		}
+		if i, _ := slices.BinarySearch(there, d.first); i < len(there) && there[i] <= d.last {
+			continue
+		}
+		own, is = own || d.own, true
+	}
+	return own, is
 }
 
 // hasHosts reports whether a batch may have events of hosts that are asked about.

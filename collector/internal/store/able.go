@@ -20,6 +20,12 @@ type Spooler interface {
 	Waiting() Waiting
 }
 
+// Asider is a store that sets aside what was damaged before its engine had it.
+type Asider interface {
+	// SetAside returns the batches that no engine has, nor ever gets.
+	SetAside() map[uint64]bool
+}
+
 // Waiting is what waits for an engine.
 type Waiting struct {
 	Batches       int

@@ -53,6 +53,19 @@ func (s *Store) keepAside(g sealedGroup, cause error) error {
 	return nil
 }
 
+// SetAside implements store.Asider. A batch is in it for as long as the file lies there that was set aside.
+func (o *Outbox) SetAside() map[uint64]bool {
+	o.local.mu.Lock()
+	defer o.local.mu.Unlock()
+	list := map[uint64]bool{}
+	for _, err := range o.local.broken {
+		if m := (*missingError)(nil); errors.As(err, &m) && m.batch != 0 && m.part == "" {
+			list[m.batch] = true
+		}
+	}
+	return list
+}
+
 // discardDamaged deletes a group that is kept aside. Where the file is too damaged for that,
 // it is repaired: then it is without the group, or the next delivery meets the group in a
 // file that can be written.
@@ -84,6 +97,8 @@ func copyDurably(from, to string) (err error) {
 	}
 	return fsys.OS.SyncDir(filepath.Dir(to))
 }
+
+var _ store.Asider = (*Outbox)(nil)
 
 // lackingSnapshot is an engine's snapshot that lacks what was lost before the engine got it.
 type lackingSnapshot struct {

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,21 +17,25 @@ import (
 // this place's own, and the place notes it as an embedded store notes its own drops: in the account of hosts' completeness, so that records that were dropped are not taken for
 // lost nor for there, and in the log of what was stored, with whose word it is.
 
-// elsewherePart begins the name of an engine's part in a leaf of the log: the place's own partitions have the same names without it.
-const elsewherePart = "cluster "
-
 // drops is what is known of parts that the engine has dropped; guarded by Outbox.noting.
 type drops struct {
-	noted map[store.Part]bool // that the log has; nil: it was not read yet
-	aged  map[store.Part]bool // that the account has
-	found map[store.Part]bool // what noted is to be, of the leaves that were read
-	read  int64               // leaves that were read
+	noted map[store.Part][2]uint64 // that the log has, their first and last batches; nil: it was not read yet
+	aged  map[store.Part]bool      // that the account has
+	found map[store.Part][2]uint64 // what noted is to be, of the leaves that were read
+	read  int64                    // leaves that were read
 }
 
 // Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone. That it was dropped is noted
 // behind it, again and again until it is.
+//
+// The engine's word is that of anybody who may write there. So the log has a drop as this place's own only where it was made by this very process and noted by it; what
+// another process of the place has dropped and not noted any more is the engine's word, as others' are.
 func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
+	o.mine(part, why)
 	err := o.engine.Drop(ctx, part, why)
+	if err != nil {
+		o.isMine(part)
+	}
 	if errors.Is(err, store.ErrNoDay) && len(o.local.partsOf(part.Day)) > 0 {
 		err = fmt.Errorf("%w: its events wait for the engine", store.ErrInUse)
 	}
@@ -41,6 +46,25 @@ func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
 		o.local.log.Warn("what was dropped is in neither the account nor the log yet", "part", part.String(), "error", err)
 	}
 	return nil
+}
+
+// mine notes that this process drops a part.
+func (o *Outbox) mine(part store.Part, why string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.own == nil {
+		o.own = map[store.Part]string{}
+	}
+	o.own[part] = why
+}
+
+// isMine says, once, whether it has, and why.
+func (o *Outbox) isMine(part store.Part) (why string, is bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	why, is = o.own[part]
+	delete(o.own, part)
+	return why, is
 }
 
 // noteTime bounds one look at what is dropped.
@@ -84,11 +108,16 @@ func (o *Outbox) noteDrops(ctx context.Context) error {
 	days, done := map[store.Day]int64{}, []store.Part{}
 	for i := range list {
 		d := &list[i]
-		if !o.drops.noted[d.Part] {
-			if err := o.local.sealElsewhereDrop(d, o.local.ID().String()); err != nil {
+		// A batch that was stored in a part while that was dropped may be told later.
+		if was, is := o.drops.noted[d.Part]; !is || d.First < was[0] || d.Last > was[1] {
+			why, own := o.isMine(d.Part)
+			if err := o.local.sealElsewhereDrop(d, why, own); err != nil {
+				if own {
+					o.mine(d.Part, why)
+				}
 				return err
 			}
-			o.drops.noted[d.Part] = true
+			o.drops.noted[d.Part] = [2]uint64{d.First, d.Last}
 		}
 		if d.DayGone && !o.drops.aged[d.Part] {
 			days[d.Part.Day] = max(days[d.Part.Day], d.At.UnixMilli())
@@ -111,7 +140,7 @@ func (o *Outbox) noteDrops(ctx context.Context) error {
 func (o *Outbox) readNoted(ctx context.Context) error {
 	d := &o.drops
 	if d.found == nil {
-		d.found = map[store.Part]bool{}
+		d.found = map[store.Part][2]uint64{}
 	}
 	for ; d.read < o.local.tree.Size(); d.read++ {
 		if err := ctx.Err(); err != nil {
@@ -128,16 +157,16 @@ func (o *Outbox) readNoted(ctx context.Context) error {
 		if err != nil || l.Kind != seal.Dropped || l.Flags&seal.Elsewhere == 0 {
 			continue
 		}
-		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, elsewherePart)); err == nil {
-			d.found[part] = true
+		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart)); err == nil {
+			d.found[part] = [2]uint64{l.First, l.Last}
 		}
 	}
 	d.noted, d.found, d.aged = d.found, nil, map[store.Part]bool{}
 	return nil
 }
 
-// sealElsewhereDrop writes into the log that an engine has dropped a part, behind the leaves of its batches.
-func (s *Store) sealElsewhereDrop(d *store.DroppedPart, own string) error {
+// sealElsewhereDrop writes into the log that an engine has dropped a part, behind the leaves of its batches; own says that this process had it do so, and why.
+func (s *Store) sealElsewhereDrop(d *store.DroppedPart, why string, own bool) error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	if _, err := s.lastBatch(); err != nil {
@@ -146,12 +175,11 @@ func (s *Store) sealElsewhereDrop(d *store.DroppedPart, own string) error {
 	if err := s.catchUp(math.MaxUint64, nil); err != nil {
 		return fmt.Errorf("keep the leaves of what was dropped in the log: %w", err)
 	}
-	why := d.Why
-	if d.By != own {
-		why = fmt.Sprintf("by the collector of the store %s on %s, as the cluster says: %s", d.By, d.At.UTC().Format(time.RFC3339), d.Why)
-		s.log.Warn("another collector has dropped a day of events in the cluster", "part", d.Part.String(), "store", d.By, "reason", d.Why, "events of this collector", d.Events)
+	if !own {
+		why = fmt.Sprintf("%s%s on %s, as the cluster says: %s", seal.ClusterWord, cmp.Or(d.By, "(which is not told)"), d.At.UTC().Format(time.RFC3339), d.Why)
+		s.log.Warn("the cluster says that a day of events was dropped, not by this process", "part", d.Part.String(), "store", d.By, "reason", d.Why, "events of this collector", d.Events)
 	}
-	l := &seal.Leaf{Kind: seal.Dropped, Flags: seal.Elsewhere, Store: s.list.id, At: now().UnixMilli(), Part: elsewherePart + d.Part.String(), First: d.First, Last: d.Last,
+	l := &seal.Leaf{Kind: seal.Dropped, Flags: seal.Elsewhere, Store: s.list.id, At: now().UnixMilli(), Part: seal.ClusterPart + d.Part.String(), First: d.First, Last: d.Last,
 		Groups: d.Batches, Events: d.Events, MinMs: d.MinMs, MaxMs: d.MaxMs, Why: seal.Clip(why)}
 	if err := s.tree.Append(l); err != nil {
 		return fmt.Errorf("say in the log what was dropped: %w", err)

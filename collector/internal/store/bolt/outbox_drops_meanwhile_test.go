@@ -135,7 +135,7 @@ func TestOutboxReadNotedInTime(t *testing.T) {
 	o.noting.Lock()
 	defer o.noting.Unlock()
 	want := o.drops.noted
-	if !want[part] {
+	if want[part] == [2]uint64{} {
 		t.Fatalf("noted are %v", want)
 	}
 	o.drops = drops{}

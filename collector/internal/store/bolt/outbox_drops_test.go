@@ -3,6 +3,7 @@ package bolt
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,5 +126,35 @@ func TestOutboxDrops(t *testing.T) {
 	want("a day later", "late", 1, "20 records", "retention: 20 dropped, was complete")
 	want("a day later", "web1", 0, "0 records", "retention: 44 dropped, was complete")
 	leaves("1 to 2, 2 batches, 40 events: max_days = 3", "3 to 4, 2 batches, 40 events: by the collector of the store ffff")
+	must(t, o.Close())
+}
+
+// That this place has dropped a part is its own word only where it did so itself: whoever may write where the engine keeps its events can say that it was this place.
+func TestOutboxDropsForged(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	o := quick(open(t, Options{Dir: t.TempDir()}), m)
+	m.Store = o.ID().String()
+	for d := range 2 {
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(d+1), d)))
+	}
+	empty(t, o)
+	part := store.Part{Day: store.DayOf(goneDay(0)), N: 9}
+	d := store.DroppedPart{Part: part, At: goneDay(1), By: m.Store, Why: "max_days = 1", First: 1, Last: 1, Batches: 1, Events: 20}
+	m.Forge(d)
+	must(t, o.noteDrops(t.Context()))
+	d.Last = 2 // a batch that was stored in it meanwhile is told later
+	must(t, m.Retell(d))
+	must(t, o.noteDrops(t.Context()))
+	must(t, o.noteDrops(t.Context()))
+	list := slices.DeleteFunc(leavesOf(t, o.local, seal.Dropped), func(l *seal.Leaf) bool { return l.Flags&seal.Elsewhere == 0 })
+	if len(list) != 2 || list[0].Last != 1 || list[1].Last != 2 {
+		t.Fatalf("leaves: %+v", list)
+	}
+	for _, l := range list {
+		if !strings.HasPrefix(l.Why, seal.ClusterWord+m.Store+" on ") {
+			t.Errorf("it is taken for this place's own: %s", l.Why)
+		}
+	}
 	must(t, o.Close())
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // Elsewhere gives again what an engine elsewhere has of the store's batches.
@@ -33,8 +35,18 @@ type away struct {
 	gone     []store.DroppedPart
 	waiting  int // batches that the engine has not taken yet
 	rootless int // batches without a root: their events are counted only
+	gones    []gone
+	there    map[store.Day][]uint64 // batches that the engine has something of, ascending
 	dropped  int
-	said     int // of Changed
+	told     int             // of dropped: by the cluster's word
+	aside    map[uint64]bool // batches that were damaged before the engine had them
+	said     int             // of Changed
+}
+
+// gone is a batch that is gone as a whole, or so far as its part is deleted.
+type gone struct {
+	*entry
+	what, held string
 }
 
 // elsewhere compares the batches whose events another engine has, of the days that are asked for, with the log.
@@ -68,6 +80,7 @@ func (s *sealed) elsewhere(ctx context.Context) error {
 	if a.gone, err = s.o.Elsewhere.Drops(ctx); err != nil {
 		return err
 	}
+	a.aside = s.setAside()
 	for list := a.list; len(list) > 0; {
 		n, events := 0, uint64(0)
 		for ; n < len(list) && n < againBatches && (n == 0 || events+list[n].events <= againEvents); n++ {
@@ -81,6 +94,9 @@ func (s *sealed) elsewhere(ctx context.Context) error {
 	if err := s.putIn(ctx, a); err != nil {
 		return err
 	}
+	for _, g := range a.gones {
+		s.wholly(a, g.entry, g.what, g.held)
+	}
 	if n := a.said - mostAway; n > 0 {
 		s.changed("%d other batches in the cluster differ from the log", n)
 	}
@@ -90,6 +106,9 @@ func (s *sealed) elsewhere(ctx context.Context) error {
 	if a.dropped > 0 {
 		s.notef("%d batches were dropped with their days", a.dropped)
 	}
+	if a.told > 0 {
+		s.notef("of %d of these it is the cluster's word that they were dropped, by other collectors or before a restart: whoever may write there can say so", a.told)
+	}
 	if a.rootless > 0 {
 		s.notef("%d batches went to the cluster without a root of their events in the log: that there are as many is all that can be told", a.rootless)
 	}
@@ -97,6 +116,21 @@ func (s *sealed) elsewhere(ctx context.Context) error {
 		s.notef("%d batches of other days were not compared", all-len(a.list))
 	}
 	return nil
+}
+
+// setAside returns the batches that were damaged in the store's own files before the engine had them, as the manifest says.
+func (s *sealed) setAside() map[uint64]bool {
+	list := map[uint64]bool{}
+	c, err := manifest.Load(fsys.OS, s.o.Dir)
+	if err != nil {
+		return list // then they are gone, and nothing says why
+	}
+	for _, x := range c.Lost {
+		if x.Batch != 0 && x.File != "" {
+			list[x.Batch] = true
+		}
+	}
+	return list
 }
 
 // asked reports whether a day of receipt is one of those that are asked for.
@@ -132,12 +166,13 @@ func (s *sealed) readAgain(ctx context.Context, a *away, list []*entry) error {
 		what := fmt.Sprintf("batch %d of %s in the cluster", e.batch, e.part)
 		held := fmt.Sprintf("%s, of hosts %s", span(e.minMs, e.maxMs), e.hosts)
 		switch x, here := s.found[e.batch]; {
-		case r.Gone() == e.events && r.Strange == 0 && here && x.err == nil && x.sum.Is(e.hash, e.pieces):
+		case r.Strange == 0 && r.Gone() > 0 && here && x.err == nil && x.sum.Is(e.hash, e.pieces):
+			// The engine has none of it, or some: a batch goes to one shard after the other, and some may take nothing for hours.
 			a.waiting++
 			s.rep.Groups, s.rep.Events = s.rep.Groups+1, s.rep.Events+e.events
 			continue
-		case r.Gone() == e.events && r.Strange == 0:
-			s.wholly(a, e, what, held)
+		case r.Strange == 0 && (r.Gone() == e.events || r.Dropped && r.Gone() > 0): // a part is deleted shard by shard
+			a.gones = append(a.gones, gone{e, what, held})
 			continue
 		}
 		differs := r.Differs()
@@ -167,22 +202,44 @@ func treeOf(r *store.Reread) *eventtree.Tree {
 // wholly says of a batch of which nothing is there whether it was dropped, and whose word that is.
 func (s *sealed) wholly(a *away, e *entry, what, held string) {
 	day := strings.Split(e.part, ".")[0]
-	in := func(list map[string]*entry) bool {
+	on, still, own := store.Day(0), uint64(0), false
+	if part, err := store.ParsePart(e.part); err == nil {
+		on = part.Day
+	}
+	// A part goes as a whole: where something is there of a batch of the same row, this one has not gone with it.
+	spans := func(first, last uint64) bool {
+		if first > e.batch || e.batch > last {
+			return false
+		}
+		list := a.there[on]
+		if i, _ := slices.BinarySearch(list, first); i < len(list) && list[i] <= last {
+			still = list[i]
+			return false
+		}
+		return true
+	}
+	in := func(list map[string]*entry) (is bool) {
 		for _, d := range list {
-			if d.flags&seal.Elsewhere != 0 && d.first <= e.batch && e.batch <= d.last && d.index > e.index && strings.HasPrefix(d.part, "cluster "+day) {
-				return true
+			if d.flags&seal.Elsewhere != 0 && d.index > e.index && strings.HasPrefix(d.part, seal.ClusterPart+day) && spans(d.first, d.last) {
+				is, own = true, own || !strings.HasPrefix(d.why, seal.ClusterWord)
 			}
 		}
-		return false
+		return is
 	}
-	told := slices.ContainsFunc(a.gone, func(d store.DroppedPart) bool {
-		return d.Part.Day.String() == day && d.First <= e.batch && e.batch <= d.Last
-	})
+	told := func() bool {
+		return slices.ContainsFunc(a.gone, func(d store.DroppedPart) bool { return d.Part.Day == on && spans(d.First, d.Last) })
+	}
 	switch {
+	case a.aside[e.batch]: // whoever can write the manifest can say so: it is no more than a reason
+		s.differs(a, "%s: its %d events were set aside as damaged, never delivered: the store's own manifest says so; %s", what, e.events, held)
 	case in(s.dropped):
-		a.dropped++
-	case in(s.saidDropped) || told:
+		if a.dropped++; !own {
+			a.told++
+		}
+	case in(s.saidDropped) || told():
 		s.differs(a, "%s: all of its %d events are GONE, and no checkpoint has signed that the day was dropped, as the cluster says: somebody has deleted it, or a newer checkpoint says more; %s", what, e.events, held)
+	case still != 0:
+		s.differs(a, "%s: its %d events are GONE, or some of them, and it was not dropped, as the cluster says: of batch %d, which would have gone with it, something is there; %s", what, e.events, still, held)
 	default:
 		s.differs(a, "%s: all of its %d events are GONE, and nothing says that the day was dropped; %s", what, e.events, held)
 	}
@@ -200,6 +257,15 @@ func (s *sealed) putIn(ctx context.Context, a *away) error {
 	counts, err := s.o.Elsewhere.Counts(ctx, from, to)
 	if err != nil {
 		return err
+	}
+	a.there = map[store.Day][]uint64{}
+	for _, e := range a.list {
+		if part, err := store.ParsePart(e.part); err == nil && counts[e.batch] > 0 {
+			a.there[part.Day] = append(a.there[part.Day], e.batch)
+		}
+	}
+	for _, list := range a.there {
+		slices.Sort(list)
 	}
 	unsealed := uint64(0)
 	if len(s.entries) > 0 && s.entries[0].kind == seal.Begun {
