@@ -208,7 +208,7 @@ func (c *chaos) killHost(h *chaosHost) error {
 	}
 	c.note("forwarder killed", "%s", h.name)
 	h.proc.Kill()
-	h.down = true
+	h.down, h.kills = true, h.kills+1
 	c.after(time.Second, func() error { return h.start(c.bins) })
 	return nil
 }

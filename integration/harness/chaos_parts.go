@@ -48,6 +48,7 @@ type chaosHost struct {
 	args    []string
 	proc    *Proc
 	down    bool
+	kills   int // of its forwarder
 	revoked bool
 
 	log     chaosLog

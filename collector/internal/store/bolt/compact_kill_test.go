@@ -167,7 +167,7 @@ func TestCompactKilled(t *testing.T) {
 		t.Errorf("%d compactions", n)
 	}
 	disk.before = nil
-	for i := 0; i < len(all); i += need.Size(1, 8) {
+	for i := 0; i < len(all); i += need.Size(1, 24) {
 		c := all[i]
 		s := open(t, Options{Dir: c.dir, now: later, ReadOnly: true})
 		if d := cmp.Diff(want, whole(t, s)); d != "" {
@@ -191,7 +191,7 @@ func TestCompactOperationFails(t *testing.T) {
 	want := whole(t, first)
 	must(t, first.Close())
 	for _, forever := range []bool{false, true} {
-		for at := 1; ; at += need.Size(1, 9) {
+		for at := 1; ; at += need.Size(1, 25) {
 			disk, dir := &watched{FS: fsys.OS}, filepath.Join(t.TempDir(), "store")
 			must(t, os.CopyFS(dir, os.DirFS(first.opts.Dir)))
 			s := open(t, Options{Dir: dir, now: later, fs: disk})

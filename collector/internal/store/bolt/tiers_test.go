@@ -169,7 +169,7 @@ func TestTiersKilled(t *testing.T) {
 		mergeAll(t, s, merging)
 	}
 	disk.before = nil
-	for i := 0; i < len(all); i += need.Size(1, 13) {
+	for i := 0; i < len(all); i += need.Size(1, 37) {
 		c := all[i]
 		s := open(t, Options{Dir: c.dir, now: now, tierParts: 2})
 		if d := cmp.Diff(c.want, whole(t, s)); d != "" {
