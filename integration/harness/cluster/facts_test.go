@@ -186,6 +186,9 @@ func TestKeepersLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.want(n, complete, "0")
+		if err := n.WaitFor("SELECT is_readonly FROM system.replicas", "1"); err != nil { // until then an insert fails with 225
+			t.Fatal(err)
+		}
 		f.fails(n, rows(1000, 1000), 242)
 		f.fails(n, "SELECT count() FROM r"+sequential, 999)
 	}
