@@ -41,14 +41,8 @@ func newFarHub(t *testing.T) *farHub {
 		}
 		return nil
 	}
-	key := filepath.Join(t.TempDir(), "key")
-	_, err := seal.InitKey(key, "hub.example.net")
-	h.must(err)
 	var public string
-	h.signer, public, err = seal.ReadKey(key)
-	h.must(err)
-	h.keys, err = seal.ReadVerifiers(public)
-	h.must(err)
+	h.signer, public, h.keys = newKey(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	local, err := bolt.Open(bolt.Options{Dir: dir})
 	h.must(err)
@@ -237,14 +231,14 @@ func TestElsewhereBeforeTheKey(t *testing.T) {
 func TestElsewhereMany(t *testing.T) {
 	t.Parallel()
 	h := newFarHub(t)
-	for id := range uint64(againBatches + 20) {
+	for id := range uint64(store.RereadBatches + 20) {
 		tab := store.NewTable()
 		for i := range 2 {
 			tab.Add("web1", storetest.Parse("web1", fmt.Sprintf("node=web1 type=USER_TTY msg=audit(%d.000:%d): x", storetest.Start.Unix(), 2*int(id)+i)))
 		}
 		h.must(h.st.Append(t.Context(), &store.Batch{ID: id + 1, Day: store.DayOf(storetest.Start), Events: tab, LSN: id + 1}))
 	}
-	if _, rep := h.bundle(&query.Query{}); rep.Unproved != 0 || rep.Proved != 2*(againBatches+20) {
+	if _, rep := h.bundle(&query.Query{}); rep.Unproved != 0 || rep.Proved != 2*(store.RereadBatches+20) {
 		t.Errorf("%+v", rep)
 	}
 }

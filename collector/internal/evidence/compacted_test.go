@@ -40,18 +40,30 @@ type hub struct {
 	next   uint64
 }
 
+// newKey makes a key for the log of a hub: what signs with it, the file of its public half, and what verifies by that.
+func newKey(t *testing.T) (signer note.Signer, public string, keys []note.Verifier) {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	_, err := seal.InitKey(key, "hub.example.net")
+	if err == nil {
+		signer, public, err = seal.ReadKey(key)
+	}
+	if err == nil {
+		keys, err = seal.ReadVerifiers(public)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, public, keys
+}
+
 func newHub(t *testing.T, roots bool) *hub {
 	t.Helper()
 	h := &hub{t: t}
-	key := filepath.Join(t.TempDir(), "key")
-	_, err := seal.InitKey(key, "hub.example.net")
-	h.must(err)
 	var public string
-	h.signer, public, err = seal.ReadKey(key)
-	h.must(err)
-	h.keys, err = seal.ReadVerifiers(public)
-	h.must(err)
+	h.signer, public, h.keys = newKey(t)
 	dir := filepath.Join(t.TempDir(), "store")
+	var err error
 	h.st, err = bolt.Open(bolt.Options{Dir: dir})
 	h.must(err)
 	t.Cleanup(func() { _ = h.st.Close() })

@@ -15,13 +15,6 @@ import (
 // Events of batches that an engine elsewhere has. The log has the root of the tree over a batch's events, which is made again of what is there now: where the root
 // is another one, something of the batch was changed there since it was stored, and no event of it is proved.
 
-// againEvents is how many events are read again at once, but for a batch that has more, and againBatches of how many batches: for each event there are some 170
-// bytes then.
-const (
-	againEvents  = 100_000
-	againBatches = 1000
-)
-
 // again makes the trees of the first of these batches, of as many as are read at once, and returns how many. Of batches in the collector's own files it makes none.
 func (k *maker) again(ctx context.Context, ids []uint64) (n int, err error) {
 	far, ok := k.Groups.(store.Rereader)
@@ -31,12 +24,12 @@ func (k *maker) again(ctx context.Context, ids []uint64) (n int, err error) {
 	var list []*store.Reread
 	leaves := map[uint64]*seal.Leaf{}
 	events := uint64(0)
-	for ; n < len(ids) && n < againBatches; n++ {
+	for ; n < len(ids) && n < store.RereadBatches; n++ {
 		leaf, err := k.leafOf(ids[n])
 		if err != nil || leaf.Flags&seal.Elsewhere == 0 || leaf.EventsRoot == (eventtree.Hash{}) {
 			continue // proof says so
 		}
-		if n > 0 && events+leaf.Events > againEvents {
+		if n > 0 && events+leaf.Events > store.RereadEvents {
 			break
 		}
 		events += leaf.Events

@@ -22,30 +22,20 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 	var mu sync.Mutex // makes calls of fn and idle one at a time
 	var looking sync.WaitGroup
 	limited := q.Limited(fn)
-	one := func(ev *event.Event) error {
+	alone := func(call func() error) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if err := context.Cause(ctx); err != nil { // another stream had the last one
 			return err
 		}
-		err := limited(ev)
+		err := call()
 		if err != nil {
 			cancel(err)
 		}
 		return err
 	}
-	oneIdle := func(lost uint64) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		err := idle(lost)
-		if err != nil {
-			cancel(err)
-		}
-		return err
-	}
+	one := func(ev *event.Event) error { return alone(func() error { return limited(ev) }) }
+	oneIdle := func(lost uint64) error { return alone(func() error { return idle(lost) }) }
 	since := *q
 	if since.Limit = 0; since.StartMs == 0 {
 		since.StartMs = time.Now().UnixMilli()

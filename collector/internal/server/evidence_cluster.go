@@ -280,17 +280,12 @@ func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf
 	return list, err
 }
 
-// isDropped reports whether a batch went with a part, and whether that is the collector's own word. A part goes as a whole: where something is there of a batch of the same row, this
-// one has not gone with it. There are those of its day, ascending.
+// isDropped reports whether a batch went with a part, and whether that is the collector's own word; see store.WentWith.
 func isDropped(list []droppedRow, l *logged, there []uint64) (own, is bool) {
 	for _, d := range list {
-		if d.day != l.day || l.batch < d.first || d.last < l.batch {
-			continue
+		if went, _ := store.WentWith(l.batch, d.first, d.last, there); went && d.day == l.day {
+			own, is = own || d.own, true
 		}
-		if i, _ := slices.BinarySearch(there, d.first); i < len(there) && there[i] <= d.last {
-			continue
-		}
-		own, is = own || d.own, true
 	}
 	return own, is
 }

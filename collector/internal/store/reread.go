@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,24 @@ type Rereader interface {
 	// Counts returns how many events there are of each batch of the place that was received on a day, from one to another, also of batches that the
 	// place has never stored. Some may be counted twice. Batches of which a part was dropped are left out, wholly or as far as they are gone.
 	Counts(ctx context.Context, from, to Day) (map[uint64]uint64, error)
+}
+
+// RereadEvents and RereadBatches are how many are read again at once; a batch with more events is read alone. Each event takes some 170 bytes then.
+const (
+	RereadEvents  = 100_000
+	RereadBatches = 1000
+)
+
+// WentWith reports whether a batch may have gone with a part that was dropped, of which a place had those from first to last. A part goes as a whole: where something
+// is there of a batch of the same part, which is still, this one has not gone with it. there are the batches of that day of which something is, ascending.
+func WentWith(batch, first, last uint64, there []uint64) (is bool, still uint64) {
+	if batch < first || last < batch {
+		return false, 0
+	}
+	if i, _ := slices.BinarySearch(there, first); i < len(there) && there[i] <= last {
+		return false, there[i]
+	}
+	return true, 0
 }
 
 // Reread is a batch that is read again.

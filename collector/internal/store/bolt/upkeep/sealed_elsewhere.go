@@ -20,13 +20,8 @@ type Elsewhere interface {
 	store.Dropping
 }
 
-const (
-	// againEvents and againBatches are how many are read again at once; a batch with more events is read alone.
-	againEvents  = 100_000
-	againBatches = 1000
-	// mostAway is how many batches of one kind are named.
-	mostAway = 50
-)
+// mostAway is how many batches of one kind are named.
+const mostAway = 50
 
 // away are batches whose events another engine has, and what was found of them.
 type away struct {
@@ -83,7 +78,7 @@ func (s *sealed) elsewhere(ctx context.Context) error {
 	a.aside = s.setAside()
 	for list := a.list; len(list) > 0; {
 		n, events := 0, uint64(0)
-		for ; n < len(list) && n < againBatches && (n == 0 || events+list[n].events <= againEvents); n++ {
+		for ; n < len(list) && n < store.RereadBatches && (n == 0 || events+list[n].events <= store.RereadEvents); n++ {
 			events += list[n].events
 		}
 		if err := s.readAgain(ctx, a, list[:n]); err != nil {
@@ -206,17 +201,10 @@ func (s *sealed) wholly(a *away, e *entry, what, held string) {
 	if part, err := store.ParsePart(e.part); err == nil {
 		on = part.Day
 	}
-	// A part goes as a whole: where something is there of a batch of the same row, this one has not gone with it.
 	spans := func(first, last uint64) bool {
-		if first > e.batch || e.batch > last {
-			return false
-		}
-		list := a.there[on]
-		if i, _ := slices.BinarySearch(list, first); i < len(list) && list[i] <= last {
-			still = list[i]
-			return false
-		}
-		return true
+		is, other := store.WentWith(e.batch, first, last, a.there[on])
+		still = max(still, other)
+		return is
 	}
 	in := func(list map[string]*entry) (is bool) {
 		for _, d := range list {
