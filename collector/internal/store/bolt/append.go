@@ -154,13 +154,13 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventt
 				return err
 			}
 		}
-		if err := writeLedger(tx, b.Ledger, followed, moved, b.Forget); err != nil {
-			return err
-		}
-		if s.elsewhere.Load() {
+		if s.elsewhere.Load() { // before the rest of the ledger: see writeLedger
 			if err := addReceived(tx, b.Day, b.Ledger); err != nil {
 				return err
 			}
+		}
+		if err := writeLedger(tx, b.Ledger, followed, moved, b.Forget); err != nil {
+			return err
 		}
 		if folded, err = foldOld(tx, b, s.folded); err != nil {
 			return err
@@ -215,7 +215,7 @@ func (s *Store) repairFor(day store.Day, cause error) bool {
 
 // writable returns the day's partition, the last one where there are several, opened to
 // be written; it makes one where there is none to which batches go: none goes to one that compaction
-// has made. appendMu is held. A new file is listed in
+// has made, nor to one that has passed on some of what it knows: it is being dropped. appendMu is held. A new file is listed in
 // the manifest once it has its name and before anything goes into it.
 func (s *Store) writable(day store.Day) (*partition, error) {
 	var p *partition
@@ -225,8 +225,9 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 			p = x
 		}
 	}
+	parts, cur := s.parts, s.cur
 	s.mu.Unlock()
-	if p != nil {
+	if p != nil && (p == cur || !passesOn(parts, p)) {
 		return p, p.reopen(true)
 	}
 	p = s.newPart(s.nextPart(day))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -73,6 +74,8 @@ type Store struct {
 	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, folded and keptID
 	folded   int64      // the hour in which the ledger was folded last: see foldOld
 	keptID   uint64     // the last batch that a senders' partition says is the last: see keepID
+	// passedOn counts pieces of the account that one partition gives to another; it grows with appendMu held, before the piece is read: see passSome.
+	passedOn atomic.Uint64
 
 	mu     sync.Mutex   // guards everything below
 	parts  []*partition // by day and number

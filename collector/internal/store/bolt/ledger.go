@@ -147,6 +147,9 @@ func eachRow(c *bbolt.Cursor, host string, from, to int64, fn func(string, *ledg
 
 // writeLedger adds a batch's rows to those that a partition has, and replaces what is followed
 // of its hosts. With moved, carried replaces the same of all hosts before that.
+//
+// What sorts first is put first, rows before what is followed: a transaction's new keys are all in one page until it commits, and
+// each that is put before others moves these. At midnight those are what is followed of every host.
 func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, moved bool, forget []string) error {
 	if len(list)+len(carried) == 0 && tx.Bucket(layout.BucketLedger) == nil {
 		return nil
@@ -156,6 +159,15 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 		return err
 	}
 	bkt.FillPercent = hostsFill
+	// The batch's own order stays: who asks about a host reads the batch meanwhile.
+	list = slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) })
+	for _, l := range list {
+		for _, row := range l.Rows {
+			if err := addRow(bkt, l.Host, row); err != nil {
+				return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
+			}
+		}
+	}
 	if moved {
 		for _, kv := range trackers(tx) { // of when the clock was here before
 			if err := bkt.Delete(kv.Key); err != nil {
@@ -171,18 +183,13 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 			return err
 		}
 	}
-	// The batch's own order stays: who asks about a host reads the batch meanwhile.
-	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
-		if l.Tracker != nil {
-			key := layout.TrackerKey(l.Host)
-			if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
-				return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
-			}
+	for _, l := range list {
+		if l.Tracker == nil {
+			continue
 		}
-		for _, row := range l.Rows {
-			if err := addRow(bkt, l.Host, row); err != nil {
-				return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
-			}
+		key := layout.TrackerKey(l.Host)
+		if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
+			return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
 		}
 	}
 	return nil
@@ -284,65 +291,6 @@ func (s *Store) fold(p *partition, until int64) {
 	if err != nil {
 		s.log.Warn("a day's account of hosts' completeness stays as it is, by hours", "partition", p.path, "error", err)
 	}
-}
-
-// inherit adds the rows of p, whose events another engine has, to those of cur, for p is about to
-// be dropped. A mark that p was inherited keeps a crash between the two from adding them twice, also where cur was another one then. appendMu is held.
-func (s *Store) inherit(cur, p *partition) error {
-	s.mu.Lock()
-	parts := s.parts
-	s.mu.Unlock()
-	for _, x := range parts {
-		if _, is, err := passedTo(x, p.mark()); err == nil && is { // one that cannot be read has none that counts
-			return nil
-		}
-	}
-	type row struct {
-		host string
-		row  *ledger.Row
-	}
-	var rows []row
-	var beside []store.KV // pasts, and what came on which day
-	err := p.view(func(tx *bbolt.Tx) error {
-		if bkt := tx.Bucket(layout.BucketLedger); bkt != nil {
-			err := bkt.ForEach(func(k, v []byte) error {
-				if _, past := layout.PastHost(k); past || layout.IsReceived(k) {
-					beside = append(beside, store.KV{Key: bytes.Clone(k), Value: bytes.Clone(v)})
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return eachHost(tx, "", func(host []byte, _ ledger.Past, list []*ledger.Row) error {
-			for _, r := range list {
-				rows = append(rows, row{string(host), r})
-			}
-			return nil
-		})
-	})
-	if err != nil || len(rows)+len(beside) == 0 {
-		return err
-	}
-	return cur.update(func(tx *bbolt.Tx) error {
-		bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
-		key := p.mark()
-		if err != nil || bkt.Get(key) != nil {
-			return err
-		}
-		for _, r := range rows {
-			if err := addRow(bkt, r.host, r.row); err != nil {
-				return err
-			}
-		}
-		for _, kv := range beside {
-			if err := addLedger(bkt, kv.Key, kv.Value, false); err != nil {
-				return err
-			}
-		}
-		return bkt.Put(key, layout.AddSum(key, nil))
-	})
 }
 
 // trackers copies what is followed of hosts.

@@ -61,7 +61,7 @@ func (o *Outbox) drop() error {
 	o.mu.Lock()
 	through := o.through
 	o.mu.Unlock()
-	return o.local.dropHandedOver(through)
+	return o.local.dropHandedOver(o.ctx, through)
 }
 
 // handOver has the engine take a group, or sets it aside where it turns out to be damaged.

@@ -135,28 +135,3 @@ func (s *Store) discardLocked(g sealedGroup) error {
 	g.p.entries = slices.DeleteFunc(slices.Clone(g.p.entries), func(e entry) bool { return e.id == g.id })
 	return nil
 }
-
-// dropHandedOver removes the partitions whose groups the engine has, which are those up to through: all but that of the last batch, which has
-// the writer's state. bbolt does not give room back: the file goes as a whole. Snapshots that read it go on.
-func (s *Store) dropHandedOver(through uint64) error {
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	s.mu.Lock()
-	cur := s.cur
-	var done []*partition
-	for _, p := range s.parts {
-		if p != cur && lastBatch(p.entries) <= through {
-			done = append(done, p)
-		}
-	}
-	s.mu.Unlock()
-	for _, p := range done {
-		if err := s.inherit(cur, p); err != nil {
-			return err
-		}
-		if err := s.dropLocked(p.part, whyHandedOver, false); err != nil { // its events are elsewhere
-			return err
-		}
-	}
-	return nil
-}

@@ -148,18 +148,19 @@ func (p *partition) pasts(after string, at int64, gone []hostGone) (list []hostP
 		return nil
 	}
 	err = p.view(func(tx *bbolt.Tx) error {
-		return eachHost(tx, after, func(host []byte, past ledger.Past, rows []*ledger.Row) error {
-			if err := until(host); err != nil {
+		return eachHost(tx, after, nil, func(host string, k *known) error {
+			if err := until([]byte(host)); err != nil {
 				return err
 			}
-			for _, r := range rows {
+			past := k.past
+			for _, r := range k.rows {
 				if p.divided() {
 					past.Keep(r, at)
 				} else {
 					past.Add(r, at)
 				}
 			}
-			return add(string(host), past)
+			return add(host, past)
 		})
 	})
 	if err == nil {
@@ -208,52 +209,6 @@ func loadPast(bkt *bbolt.Bucket, key []byte) ledger.Past {
 		return nil
 	}
 	return past
-}
-
-// eachHost calls fn with each host after one, in order of length and name: its past and its rows.
-func eachHost(tx *bbolt.Tx, after string, fn func(host []byte, past ledger.Past, rows []*ledger.Row) error) error {
-	bkt := tx.Bucket(layout.BucketLedger)
-	if bkt == nil {
-		return nil
-	}
-	rows, pasts := bkt.Cursor(), bkt.Cursor()
-	var from, pastFrom = []byte{'r'}, []byte{'p'}
-	if after != "" {
-		from, pastFrom = layout.RowKeyAfter(after), append(layout.PastKey(after), 0)
-	}
-	rk, rv := rows.Seek(from)
-	pk, pv := pasts.Seek(pastFrom)
-	for {
-		rowHost, _, _, isRow := layout.ParseRowKey(rk)
-		pastHost, isPast := layout.PastHost(pk)
-		if !isRow && !isPast {
-			return nil
-		}
-		host := rowHost
-		if !isRow || isPast && layout.Before(pastHost, rowHost) {
-			host = pastHost
-		}
-		host = bytes.Clone(host)
-		var past ledger.Past
-		if isPast && bytes.Equal(pastHost, host) {
-			if b, err := layout.CutSum(pk, pv); err == nil {
-				past, _ = ledger.ParsePast(b) // what is damaged is unknown
-			}
-			pk, pv = pasts.Next()
-		}
-		var list []*ledger.Row
-		for isRow && bytes.Equal(rowHost, host) {
-			_, length, start, _ := layout.ParseRowKey(rk)
-			if row, err := layout.DecodeRow(rk, rv, length, start); err == nil {
-				list = append(list, row)
-			}
-			rk, rv = rows.Next()
-			rowHost, _, _, isRow = layout.ParseRowKey(rk)
-		}
-		if err := fn(host, past, list); err != nil {
-			return err
-		}
-	}
 }
 
 // heirOf returns the partition that gets what p knows: one that has a part of it already, for a drop was cut short,

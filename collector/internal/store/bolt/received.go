@@ -1,9 +1,9 @@
 package bolt
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
+	"maps"
 	"slices"
 
 	bbolt "go.etcd.io/bbolt"
@@ -18,10 +18,14 @@ import (
 
 // addReceived adds what a batch's rows count to what came on its day.
 func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger) error {
-	bkt := tx.Bucket(layout.BucketLedger)
-	if bkt == nil {
+	if len(list) == 0 {
 		return nil
 	}
+	bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
+	if err != nil {
+		return err
+	}
+	bkt.FillPercent = hostsFill
 	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
 		for _, row := range l.Rows {
 			if len(row.Counts) == 0 {
@@ -66,7 +70,8 @@ func (s *Store) age(days map[store.Day]int64) error {
 		s.mu.Lock()
 		parts := s.parts // replaced, never changed
 		s.mu.Unlock()
-		if all, err := s.ageParts(parts, days); err != nil || all {
+		before := s.passedOn.Load()
+		if all, err := s.ageParts(parts, days); err != nil || all && s.passedOn.Load() == before {
 			return err
 		}
 	}
@@ -154,14 +159,15 @@ func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (m
 	}
 	var list []aging
 	err = p.view(func(tx *bbolt.Tx) error {
-		received := receivedOn(tx, days)
-		err := eachHost(tx, after, func(host []byte, past ledger.Past, rows []*ledger.Row) error {
-			if last = string(host); len(list) == bequeathHosts {
+		seen := 0
+		err := eachHost(tx, after, slices.Sorted(maps.Keys(days)), func(host string, k *known) error {
+			if seen == pieceHosts {
 				more = true
 				return errEnough
 			}
-			a := aging{host: last, past: past}
-			a.take(rows, received[last], days)
+			seen, last = seen+1, host
+			a := aging{host: host, past: k.past}
+			a.take(k.rows, k.received, days)
 			if len(a.gone) > 0 {
 				list = append(list, a)
 			}
@@ -176,7 +182,7 @@ func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (m
 		return more, last, err
 	}
 	now := s.opts.now().UnixMilli()
-	return more, list[len(list)-1].host, p.written(func() error {
+	return more, last, p.written(func() error {
 		return p.update(func(tx *bbolt.Tx) error {
 			bkt := tx.Bucket(layout.BucketLedger)
 			for i := range list {
@@ -200,28 +206,4 @@ func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (m
 			return nil
 		})
 	})
-}
-
-// receivedOn returns what came on some days, by host.
-func receivedOn(tx *bbolt.Tx, days map[store.Day]int64) map[string][]layout.Received {
-	out := map[string][]layout.Received{}
-	bkt := tx.Bucket(layout.BucketLedger)
-	if bkt == nil {
-		return out
-	}
-	c := bkt.Cursor()
-	for day := range days {
-		from, to := layout.ReceivedFrom(day), layout.ReceivedFrom(day+1)
-		for k, v := c.Seek(from); k != nil && bytes.Compare(k, to) < 0; k, v = c.Next() {
-			if r, ok := layout.DecodeReceived(k, v); ok {
-				out[r.Host] = append(out[r.Host], r)
-			}
-		}
-	}
-	for _, list := range out {
-		slices.SortFunc(list, func(a, b layout.Received) int {
-			return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Start, b.Start))
-		})
-	}
-	return out
 }

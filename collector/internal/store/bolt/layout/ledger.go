@@ -28,6 +28,13 @@ const (
 	inheritedKind = 'i'
 )
 
+// What the keys of a kind begin with. Behind it, and in those of what was received behind the day, stand the length of a host's name, as a varint, and the name.
+var (
+	Pasts       = []byte{pastKind}
+	Rows        = []byte{rowKind}
+	AllReceived = []byte{receivedKind}
+)
+
 // TrackerKey returns the key of what is followed of a host.
 func TrackerKey(host string) []byte { return append([]byte{trackerKind}, host...) }
 
@@ -118,14 +125,19 @@ func DecodeReceived(key, value []byte) (r Received, ok bool) {
 		return r, false
 	}
 	host := key[fixed+used : len(key)-8]
-	r.Day = store.Day(int64(binary.BigEndian.Uint64(key[1:]) - math.MaxInt64 - 1))
+	r.Day, _ = ReceivedDay(key)
 	r.Host, r.Start = string(host), int64(binary.BigEndian.Uint64(key[len(key)-8:])-math.MaxInt64-1)
 	r.From, r.To = r.Start+int64(hours[0])*ledger.Hour, r.Start+int64(hours[1])*ledger.Hour
 	return r, true
 }
 
-// IsReceived reports whether a key is of that kind.
-func IsReceived(key []byte) bool { return len(key) > 0 && key[0] == receivedKind }
+// ReceivedDay returns the day of receipt that a key of that kind has; false where it is none.
+func ReceivedDay(key []byte) (store.Day, bool) {
+	if len(key) < 1+8 || key[0] != receivedKind {
+		return 0, false
+	}
+	return store.Day(int64(binary.BigEndian.Uint64(key[1:]) - math.MaxInt64 - 1)), true
+}
 
 // rowKeyMore is at least what a row's key has beside the host's name.
 const rowKeyMore = 1 + binary.MaxVarintLen16 + 1 + 8
@@ -134,11 +146,6 @@ const rowKeyMore = 1 + binary.MaxVarintLen16 + 1 + 8
 func RowsOf(host string) []byte {
 	key := append(make([]byte, 0, len(host)+rowKeyMore), rowKind)
 	return append(binary.AppendUvarint(key, uint64(len(host))), host...)
-}
-
-// RowKeyAfter returns a key that sorts after all rows of a host, and before those of the next.
-func RowKeyAfter(host string) []byte {
-	return append(RowsOf(host), 0xff)
 }
 
 // Before reports whether a host's keys sort before another's.
