@@ -1,10 +1,8 @@
 package seal
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -74,26 +72,3 @@ const ClusterPart = "cluster "
 
 // ClusterWord begins the reason of a leaf that says what another engine has dropped, where that is the engine's word and not the collector's own.
 const ClusterWord = "by the collector of the store "
-
-// Each calls fn with the leaves of some kinds among the first size ones, in order, until it returns false. Those that cannot be read are left out.
-func (l *Log) Each(ctx context.Context, size int64, kinds []Kind, fn func(*Leaf) bool) error {
-	if l.cfg.Tree == nil {
-		return ErrNoLog
-	}
-	for i := range size {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		text, err := l.cfg.Tree.Text(i)
-		if errors.Is(err, ErrDamaged) {
-			continue // verify says so
-		}
-		if err != nil {
-			return err
-		}
-		if leaf, err := ParseLeaf(text); err == nil && slices.Contains(kinds, leaf.Kind) && !fn(leaf) {
-			return nil
-		}
-	}
-	return nil
-}

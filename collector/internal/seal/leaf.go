@@ -215,15 +215,47 @@ func sharedPrefix(a, b string) int {
 
 // ParseLeaf is the reverse of Encode. Errors: ErrVersion, ErrDamaged.
 func ParseLeaf(b []byte) (*Leaf, error) {
+	l := &Leaf{}
+	r, err := l.read(b)
+	if err != nil {
+		return nil, err
+	}
+	l.Hosts = readHosts(&r)
+	l.Why = readText(&r, maxWhy)
+	copy(l.EventsRoot[:], r.Bytes(uint64(len(l.EventsRoot))))
+	if l.Kind == Rewritten {
+		l.readRewritten(&r)
+		if err := l.checkRewritten(); err != nil {
+			return nil, badLeaf(b)
+		}
+	}
+	if !r.Done() || string(l.Encode()) != string(b) { // one leaf has one text
+		return nil, badLeaf(b)
+	}
+	return l, nil
+}
+
+func badLeaf(b []byte) error { return fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b)) }
+
+// head is ParseLeaf of what stands before a leaf's hosts, for who takes the rest for right.
+func (l *Leaf) head(b []byte) error {
+	r, err := l.read(b)
+	if err == nil && r.Bad() {
+		err = badLeaf(b)
+	}
+	return err
+}
+
+// read reads what stands before a leaf's hosts; r has the rest.
+func (l *Leaf) read(b []byte) (r varint.Reader, err error) {
 	if len(b) > 0 && b[0] > rewrittenVersion {
-		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], rewrittenVersion)
+		return r, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], rewrittenVersion)
 	}
-	bad := fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b))
 	if len(b) < 2 || b[0] < flatVersion || b[1] < byte(Batch) || b[1] > byte(Rewritten) || len(b) > MaxLeaf {
-		return nil, bad
+		return r, badLeaf(b)
 	}
-	l := &Leaf{Kind: Kind(b[1])}
-	r := varint.NewReader(b[2:])
+	*l = Leaf{Kind: Kind(b[1])}
+	r = varint.NewReader(b[2:])
 	copy(l.Store[:], r.Bytes(uint64(len(l.Store))))
 	l.At = int64(r.Uvarint())
 	l.Part = readText(&r, maxPart)
@@ -235,19 +267,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 	}
 	copy(l.Hash[:], r.Bytes(uint64(len(l.Hash))))
 	l.MinMs, l.MaxMs, l.Events, l.Records, l.AllHosts = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint(), r.Uvarint()
-	l.Hosts = readHosts(&r)
-	l.Why = readText(&r, maxWhy)
-	copy(l.EventsRoot[:], r.Bytes(uint64(len(l.EventsRoot))))
-	if l.Kind == Rewritten {
-		l.readRewritten(&r)
-		if err := l.checkRewritten(); err != nil {
-			return nil, bad
-		}
-	}
-	if !r.Done() || string(l.Encode()) != string(b) { // one leaf has one text
-		return nil, bad
-	}
-	return l, nil
+	return r, nil
 }
 
 func readText(r *varint.Reader, most uint64) string {

@@ -40,7 +40,7 @@ func TestLookBesideAppend(t *testing.T) {
 	disk := &leavesRead{FS: fsys.OS}
 	tree, _ := makeTree(t, disk, 0)
 	var texts [][]byte
-	for i := range uint64(3 * lookMost) {
+	for i := range uint64(3 * rowLeaves) {
 		texts = append(texts, leafOf(i+1).Encode())
 	}
 	must(t, tree.AppendTexts(texts))
@@ -49,7 +49,7 @@ func TestLookBesideAppend(t *testing.T) {
 	done := make(chan error, 1)
 	disk.fn = func() { // mu is held to read
 		if seen == 0 {
-			go func() { done <- tree.Append(leafOf(3*lookMost + 1)) }()
+			go func() { done <- tree.Append(leafOf(3*rowLeaves + 1)) }()
 			for tree.mu.TryRLock() { // it waits for mu soon
 				tree.mu.RUnlock()
 				runtime.Gosched()

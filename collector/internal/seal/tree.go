@@ -55,9 +55,12 @@ type Tree struct {
 	end  int64        // of the leaves' file
 	last place        // of the last leaf
 
-	making sync.Mutex       // guards the two below; taken after mu
+	making sync.Mutex       // guards the two below; taken before mu
 	made   map[string]int64 // by partition: the newest leaf that made it, as far as leaves were looked at
 	looked int64            // how many
+
+	walking sync.Mutex     // guards rows; taken after all others
+	rows    map[int64]*Row // by number: whole rows of leaves that were read
 }
 
 // Options of Open.

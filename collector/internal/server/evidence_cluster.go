@@ -131,36 +131,20 @@ func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.R
 	if b.log == nil || m.Size == 0 {
 		return nil, nil // nothing says so that anybody has signed
 	}
-	q := m.Query
-	var list []logged
-	days := map[store.Day][]uint64{} // all batches of the cluster, also of other times
-	drops := map[store.Part]*seal.Leaf{}
-	n := 0
-	err = b.log.Each(ctx, m.Size, []seal.Kind{seal.Batch, seal.Dropped}, func(l *seal.Leaf) bool {
-		part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart))
-		switch {
-		case err != nil || l.Flags&seal.Elsewhere == 0:
-			return true
-		case l.Kind == seal.Dropped:
-			drops[part] = l
-			return true
-		}
-		days[part.Day] = append(days[part.Day], l.Batch)
-		n++
-		if !(l.MaxMs < q.StartMs || q.EndMs != 0 && l.MinMs > q.EndMs || !hasHosts(l, q)) {
-			list = append(list, logged{l.Batch, l.Events, l.Part, part.Day})
-		}
-		return n <= mostLogged
-	})
+	list, err := b.asked(ctx, m)
 	if err != nil || len(list) == 0 {
 		return nil, err
-	}
-	if n > mostLogged {
-		return []string{fmt.Sprintf("whether events were taken out of the cluster was not looked at: the log has more than %d batches", mostLogged)}, nil
 	}
 	from, to := list[0].day, list[0].day
 	for _, l := range list {
 		from, to = min(from, l.day), max(to, l.day)
+	}
+	days, drops, err := b.onDays(ctx, m.Size, from, to)
+	if errors.Is(err, errTooMany) {
+		return []string{fmt.Sprintf("whether events were taken out of the cluster was not looked at: the log has more than %d batches of these days", mostLogged)}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	there, err := far.Counts(ctx, from, to)
 	if err != nil {
@@ -222,6 +206,67 @@ func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.R
 		all = append(all, fmt.Sprintf("at least %d events of that time, perhaps some that were asked for, were %s of the cluster since they were stored, by the log: %s", fewer.events, evidence.TakenOut, strings.Join(fewer.said, ", ")))
 	}
 	return all, nil
+}
+
+// errTooMany says that the log has more batches than are compared.
+var errTooMany = errors.New("too many batches")
+
+// elsewhere returns the part of a leaf whose events are in the cluster.
+func elsewhere(l *seal.Leaf) (part store.Part, ok bool) {
+	if l.Flags&seal.Elsewhere == 0 {
+		return part, false
+	}
+	part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart))
+	return part, err == nil
+}
+
+// asked returns the batches of the cluster that the log has and that may have events that are asked for.
+func (b *bundling) asked(ctx context.Context, m *evidence.Making) (list []logged, err error) {
+	q := m.Query
+	to := int64(math.MaxInt64)
+	if q.EndMs != 0 {
+		to = q.EndMs
+	}
+	_, err = b.log.Walk(ctx, 0, m.Size, func(r *seal.Row) bool { return r.HasTime(q.StartMs, to) }, func(_ int64, l *seal.Leaf, text []byte) bool {
+		part, ok := elsewhere(l)
+		if !ok || l.Kind != seal.Batch || l.MaxMs < q.StartMs || l.MinMs > to {
+			return true
+		}
+		if len(q.Nodes) > 0 { // a leaf that cannot be read may be of any host
+			if whole, err := seal.ParseLeaf(text); err == nil && !hasHosts(whole, q) {
+				return true
+			}
+		}
+		list = append(list, logged{l.Batch, l.Events, l.Part, part.Day})
+		return len(list) <= mostLogged
+	})
+	return list, err
+}
+
+// onDays returns all batches of the cluster on some days, also of other times, and what the log says of parts of these days that were dropped. Error: errTooMany.
+func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (days map[store.Day][]uint64, drops map[store.Part]*seal.Leaf, err error) {
+	days, drops = map[store.Day][]uint64{}, map[store.Part]*seal.Leaf{}
+	n := 0
+	_, err = b.log.Walk(ctx, 0, size, func(r *seal.Row) bool { return r.HasDay(from.String(), to.String()) }, func(_ int64, l *seal.Leaf, text []byte) bool {
+		part, ok := elsewhere(l)
+		if !ok || part.Day < from || part.Day > to {
+			return true
+		}
+		switch l.Kind {
+		case seal.Batch:
+			days[part.Day] = append(days[part.Day], l.Batch)
+			n++
+		case seal.Dropped:
+			if whole, err := seal.ParseLeaf(text); err == nil {
+				drops[part] = whole
+			}
+		}
+		return n <= mostLogged
+	})
+	if err == nil && n > mostLogged {
+		err = errTooMany
+	}
+	return days, drops, err
 }
 
 // lacking are batches of which something is not as it was, or not known.

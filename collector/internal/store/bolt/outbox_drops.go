@@ -142,24 +142,18 @@ func (o *Outbox) readNoted(ctx context.Context) error {
 	if d.found == nil {
 		d.found = map[store.Part][2]uint64{}
 	}
-	for ; d.read < o.local.tree.Size(); d.read++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		text, err := o.local.tree.Text(d.read)
-		if errors.Is(err, seal.ErrDamaged) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		l, err := seal.ParseLeaf(text)
-		if err != nil || l.Kind != seal.Dropped || l.Flags&seal.Elsewhere == 0 {
-			continue
+	var err error
+	d.read, err = o.local.tree.Walk(ctx, d.read, o.local.tree.Size(), func(r *seal.Row) bool { return r.Has(seal.Dropped) }, func(_ int64, l *seal.Leaf, _ []byte) bool {
+		if l.Kind != seal.Dropped || l.Flags&seal.Elsewhere == 0 {
+			return true
 		}
 		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart)); err == nil {
 			d.found[part] = [2]uint64{l.First, l.Last}
 		}
+		return true
+	})
+	if err != nil {
+		return err
 	}
 	d.noted, d.found, d.aged = d.found, nil, map[store.Part]bool{}
 	return nil
