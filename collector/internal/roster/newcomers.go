@@ -15,7 +15,7 @@ import (
 // lookEvery is how often it is looked, for whoever follows, for collectors that have begun to run since.
 const lookEvery = 15 * time.Second
 
-// newcomers has whoever follows get what comes of collectors that have begun to run since. What it returns is used from then on, and done is called at the
+// newcomers has whoever follows get what comes of collectors that have begun to run since, and nothing twice that a host has sent to one of them, too. What it returns is used from then on, and done is called at the
 // end; fn and idle are never called at the same time. The context ends with query.ErrStop as its cause where an answer has all that was asked for.
 func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn func(*event.Event) error, idle func(uint64) error) (_ context.Context, _ func(*event.Event) error, _ func(uint64) error, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -34,7 +34,17 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 		}
 		return err
 	}
-	one := func(ev *event.Event) error { return alone(func() error { return limited(ev) }) }
+	var recent several.Recent // guarded by mu
+	from := func(answer int64) func(*event.Event) error {
+		return func(ev *event.Event) error {
+			return alone(func() error {
+				if recent.Has(ev, answer) {
+					return nil
+				}
+				return limited(ev)
+			})
+		}
+	}
 	oneIdle := func(lost uint64) error { return alone(func() error { return idle(lost) }) }
 	since := *q
 	if since.Limit = 0; since.StartMs == 0 {
@@ -43,6 +53,7 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 	looking.Go(func() {
 		look := time.NewTicker(r.look)
 		defer look.Stop()
+		answers := int64(0) // that of those who were there is the first
 		for {
 			select {
 			case <-ctx.Done():
@@ -51,14 +62,16 @@ func (r *Roster) newcomers(ctx context.Context, a *asked, q *query.Query, fn fun
 			}
 			list, lacks := r.newcomer(ctx, a)
 			for _, m := range list {
-				looking.Go(func() { r.alsoFollow(ctx, m, &since, one, oneIdle) })
+				answers++
+				fn := from(answers)
+				looking.Go(func() { r.alsoFollow(ctx, m, &since, fn, oneIdle) })
 			}
 			if lacks {
 				_ = oneIdle(0) // whose error ends ctx
 			}
 		}
 	})
-	return ctx, one, oneIdle, func() {
+	return ctx, from(0), oneIdle, func() {
 		cancel(nil)
 		looking.Wait()
 	}

@@ -3,10 +3,13 @@ package roster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -110,5 +113,49 @@ func TestFollowNewcomerToo(t *testing.T) {
 	}, func(uint64) error { return nil })
 	if q := there.asked.Load(); err != nil || len(got) != 1 || q == nil || !q.Own || q.AfterBatch != 3 || q.StartMs < began {
 		t.Errorf("%v, %d events, asked %+v", err, len(got), q)
+	}
+}
+
+// sending is a collector from which some events come, each once somebody has taken what the channel has.
+type sending struct {
+	neighbour
+	serials []uint64
+	after   <-chan struct{}
+}
+
+func (n *sending) Follow(ctx context.Context, _ *query.Query, fn func(*event.Event) error, _ func(uint64) error) error {
+	select {
+	case <-n.after:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, serial := range n.serials {
+		text := fmt.Sprintf("node=web1 type=USER_ACCT msg=audit(1764531312.000:%d): x\n\n", serial)
+		if err := fn(store.ParseText([]byte(text), false, []byte("web1"), store.Origin{})); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// What a host has sent again to a collector that has begun to run since comes once, and what one collector has twice, twice.
+func TestFollowNewcomerHasTheSame(t *testing.T) {
+	g := &growing{}
+	r := opened(&g.list)
+	at, given := make(chan struct{}), make(chan struct{})
+	close(at)
+	there := &sending{neighbour: neighbour{id: "b"}, serials: []uint64{2, 1, 3, 3, 4}, after: given}
+	r.cfg.Roster, r.cfg.Own, r.look = g, &sending{serials: []uint64{1, 2, 2}, after: at}, time.Millisecond
+	r.cfg.Dial = func(context.Context, string) (Client, error) { return there, nil }
+	var got []uint64
+	err := r.Follow(t.Context(), &query.Query{Limit: 6}, func(ev *event.Event) error {
+		if got = append(got, ev.Serial); len(got) == 3 {
+			close(given)
+		}
+		return nil
+	}, func(uint64) error { return nil })
+	if diff := cmp.Diff([]uint64{1, 2, 2, 3, 3, 4}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }

@@ -2,12 +2,10 @@ package several
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"sync"
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -18,8 +16,6 @@ const (
 	againAfter, lookBack = 3 * time.Second, time.Minute
 	// quietAfter is how long the others are kept back for the next event of a collector.
 	quietAfter = 200 * time.Millisecond
-	// recentEvents is how many events a follower remembers at least, to give none twice that two collectors have.
-	recentEvents = 1 << 16
 )
 
 // follower follows one collector, again after each failure. Its goroutine is at most one event ahead of what was used.
@@ -28,25 +24,18 @@ type follower struct {
 	in     chan<- news
 	used   chan struct{}
 	newest int64 // of its events, in ms since 1970, and no later than it came: some host's clock may be years ahead
-	calls  int   // how often it was asked
 
 	// The rest is following's.
 	head  *event.Event
-	from  origin    // of head
+	from  int64     // the answer that head is of
 	since time.Time // when it was asked for another
-}
-
-// origin is one answer of one collector.
-type origin struct {
-	m    *member
-	call int
 }
 
 // news is what comes of a follower: an event, or how many were left out.
 type news struct {
 	of   *follower
 	ev   *event.Event
-	from origin
+	from int64
 	lost uint64
 }
 
@@ -136,8 +125,7 @@ var errEnded = errors.New("it has ended the answer")
 
 // follow makes one call.
 func (f *follower) follow(ctx context.Context, s *Source, src Collector, q *query.Query) error {
-	f.calls++
-	from := origin{f.m, f.calls}
+	from := s.answers.Add(1)
 	return s.call(ctx, &member{src: src}, func(call context.Context) error {
 		return src.Follow(call, q, func(ev *event.Event) error {
 			at := min(ev.Ms, time.Now().UnixMilli())
@@ -176,7 +164,7 @@ type following struct {
 	list   []*follower
 	fn     func(*event.Event) error
 	idle   func(lost uint64) error
-	recent recent
+	recent Recent
 }
 
 // run gives events until ctx ends, or all followers have.
@@ -228,7 +216,7 @@ func (g *following) give() error {
 	}
 	ev := first.head
 	first.head = nil
-	again := g.recent.has(ev, first.from)
+	again := g.recent.Has(ev, first.from)
 	first.use()
 	if again {
 		return nil
@@ -237,25 +225,4 @@ func (g *following) give() error {
 		return err
 	}
 	return g.idle(0)
-}
-
-// recent remembers events, and which answer they came in.
-type recent struct {
-	now, before map[[sha256.Size]byte]origin
-}
-
-// has reports whether an event came before, in another answer.
-func (r *recent) has(ev *event.Event, from origin) bool {
-	text, _ := store.AppendText(append([]byte(nil), ev.Node...), ev)
-	sum := sha256.Sum256(text)
-	for _, seen := range []map[[sha256.Size]byte]origin{r.now, r.before} {
-		if o, ok := seen[sum]; ok {
-			return o != from
-		}
-	}
-	if r.now == nil || len(r.now) >= recentEvents {
-		r.now, r.before = map[[sha256.Size]byte]origin{}, r.now
-	}
-	r.now[sum] = from
-	return false
 }

@@ -16,6 +16,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
@@ -56,6 +57,7 @@ type Source struct {
 	same    []string
 	told    func(Failure)
 	apart   bool
+	answers atomic.Int64 // to who follows, so far
 
 	mu     sync.Mutex // guards failed, and gone of the members
 	failed []Failure
