@@ -36,7 +36,7 @@ func TestCodecOfTexts(t *testing.T) {
 			}
 			sent := proto.CloneOf(want)
 			sent.Texts.Text = text[: size/3 : size/3]
-			data, err := Codec{}.Marshal(SentTexts{sent.Texts, [][]byte{text[size/3 : size/2], text[size/2:]}})
+			data, err := Codec{}.Marshal(SentTexts{Texts: sent.Texts, Pieces: [][]byte{text[size/3 : size/2], text[size/2:]}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,6 +34,7 @@ func FreeText(text []byte) {
 type SentTexts struct {
 	Texts  *Texts
 	Pieces [][]byte
+	Of     *Piece // the texts are those of a piece of the answer; nil: of all of it, in order
 }
 
 // marshalTexts encodes a SearchResponse of s.
@@ -45,9 +46,13 @@ func marshalTexts(s SentTexts) (mem.BufferSlice, error) {
 	rest := &Texts{Sizes: t.GetSizes(), Hosts: t.GetHosts(), Host: t.GetHost(), Senders: t.GetSenders(), Sender: t.GetSender(), Receipts: t.GetReceipts(), Packed: t.GetPacked()}
 	if size < LargeText {
 		rest.Text = append(t.GetText(), bytes.Join(s.Pieces, nil)...)
-		return marshal(&SearchResponse{Texts: rest})
+		return marshal(&SearchResponse{Texts: rest, Pieces: s.of()})
 	}
 	behind, err := marshal(rest)
+	if err != nil {
+		return nil, err
+	}
+	of, err := marshal(&SearchResponse{Pieces: s.of()})
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +68,14 @@ func marshalTexts(s SentTexts) (mem.BufferSlice, error) {
 	for _, p := range s.Pieces {
 		out = append(out, mem.SliceBuffer(p))
 	}
-	return append(out, behind...), nil
+	return append(append(out, behind...), of...), nil
+}
+
+func (s SentTexts) of() []*Piece {
+	if s.Of == nil {
+		return nil
+	}
+	return []*Piece{s.Of}
 }
 
 // marshal encodes a message into memory that is used again.
@@ -95,11 +107,12 @@ func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err erro
 		return v, k >= 0
 	}
 	all, ok := number(fieldTexts)
-	if !ok || all != uint64(data.Len()-head) {
+	if !ok || all > uint64(data.Len()-head) {
 		return false, nil
 	}
+	other := data.Len() - head - int(all) // bytes of other fields
 	size, ok := number(fieldText)
-	if !ok || size < LargeText || size > uint64(data.Len()-head) {
+	if !ok || size < LargeText || size > uint64(data.Len()-head-other) {
 		return false, nil
 	}
 	text := memory.Get(int(size))
@@ -117,9 +130,16 @@ func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err erro
 		return false, fmt.Errorf("%d bytes of %d: %w", n, len(*behind), err)
 	}
 	proto.Reset(to)
-	t := &Texts{}
-	if err := proto.Unmarshal(*behind, t); err != nil {
+	t, cut := &Texts{}, len(*behind)-other
+	if err := proto.Unmarshal((*behind)[:cut], t); err != nil {
 		return false, err
+	}
+	if err := proto.Unmarshal((*behind)[cut:], to); err != nil {
+		return false, err
+	}
+	if to.Texts != nil { // texts may come twice, and are merged then
+		memory.Put(text)
+		return false, nil
 	}
 	if t.Text != nil { // a field may come twice: the last one counts
 		memory.Put(text)

@@ -192,7 +192,10 @@ type SearchRequest struct {
 	Texts bool `protobuf:"varint,20,opt,name=texts,proto3" json:"texts,omitempty"`
 	// The texts may come compressed, as Texts.packed. A collector that does not know this sends them as
 	// they are.
-	Packed        bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
+	Packed bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
+	// The answer may come in pieces, with frames of groups up to this version as they are stored; 0: it may not. Who asks puts them in order, and
+	// looks itself which events of a block match. A collector that does not know this, or has nothing in pieces, sends texts.
+	Frames        uint32 `protobuf:"varint,22,opt,name=frames,proto3" json:"frames,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +291,13 @@ func (x *SearchRequest) GetPacked() bool {
 		return x.Packed
 	}
 	return false
+}
+
+func (x *SearchRequest) GetFrames() uint32 {
+	if x != nil {
+		return x.Frames
+	}
+	return 0
 }
 
 // Cursor is the place of an event in the answer to a search with batches: the next
@@ -1294,7 +1304,9 @@ type SearchResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Events *Events                `protobuf:"bytes,10,opt,name=events,proto3" json:"events,omitempty"`
 	// Instead of these, where the request takes them.
-	Texts         *Texts `protobuf:"bytes,11,opt,name=texts,proto3" json:"texts,omitempty"`
+	Texts *Texts `protobuf:"bytes,11,opt,name=texts,proto3" json:"texts,omitempty"`
+	// Or pieces of the answer: a piece with events that has none of its own has those of texts.
+	Pieces        []*Piece `protobuf:"bytes,12,rep,name=pieces,proto3" json:"pieces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1343,6 +1355,328 @@ func (x *SearchResponse) GetTexts() *Texts {
 	return nil
 }
 
+func (x *SearchResponse) GetPieces() []*Piece {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
+}
+
+// Piece has some events of an answer, in the answer's order among themselves. One that is not early comes before any that begins later in the order of the answer.
+type Piece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The least and the greatest time of its events, or further.
+	MinMs int64 `protobuf:"zigzag64,1,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	MaxMs int64 `protobuf:"zigzag64,2,opt,name=max_ms,json=maxMs,proto3" json:"max_ms,omitempty"`
+	// It comes first, whenever its events were.
+	Early bool `protobuf:"varint,3,opt,name=early,proto3" json:"early,omitempty"`
+	// Of events that are equal in time, node, serial and batch, the one with the lesser of these is earlier.
+	Part  uint32 `protobuf:"varint,4,opt,name=part,proto3" json:"part,omitempty"`
+	Group uint64 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
+	Index uint32 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
+	// The batch of its events, or of runs of them: pairs of varints, the difference from the batch before, zigzag, and how many events are of it.
+	Batch   uint64 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
+	Batches []byte `protobuf:"bytes,8,opt,name=batches,proto3" json:"batches,omitempty"`
+	// The events that match, where it has no block.
+	Texts         *Texts `protobuf:"bytes,9,opt,name=texts,proto3" json:"texts,omitempty"`
+	Block         *Block `protobuf:"bytes,10,opt,name=block,proto3" json:"block,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Piece) Reset() {
+	*x = Piece{}
+	mi := &file_fleet_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Piece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Piece) ProtoMessage() {}
+
+func (x *Piece) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Piece.ProtoReflect.Descriptor instead.
+func (*Piece) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Piece) GetMinMs() int64 {
+	if x != nil {
+		return x.MinMs
+	}
+	return 0
+}
+
+func (x *Piece) GetMaxMs() int64 {
+	if x != nil {
+		return x.MaxMs
+	}
+	return 0
+}
+
+func (x *Piece) GetEarly() bool {
+	if x != nil {
+		return x.Early
+	}
+	return false
+}
+
+func (x *Piece) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Piece) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *Piece) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Piece) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Piece) GetBatches() []byte {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+func (x *Piece) GetTexts() *Texts {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *Piece) GetBlock() *Block {
+	if x != nil {
+		return x.Block
+	}
+	return nil
+}
+
+// Block is events of one host as they are stored. Those match that lie within the times of the request and have its serial, and, where it is not sure, a record of
+// a type that is asked for.
+type Block struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Host   []byte                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Events uint32                 `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
+	// Its texts are counted: see Texts.
+	Counted bool `protobuf:"varint,3,opt,name=counted,proto3" json:"counted,omitempty"`
+	Sure    bool `protobuf:"varint,4,opt,name=sure,proto3" json:"sure,omitempty"`
+	// Where it lies in the frame's text.
+	Off  uint32 `protobuf:"varint,5,opt,name=off,proto3" json:"off,omitempty"`
+	Size uint32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
+	// The frame that has this place, of 64, and what is put there first.
+	Place         uint32 `protobuf:"varint,7,opt,name=place,proto3" json:"place,omitempty"`
+	Frame         *Frame `protobuf:"bytes,8,opt,name=frame,proto3" json:"frame,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Block) Reset() {
+	*x = Block{}
+	mi := &file_fleet_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Block) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Block) ProtoMessage() {}
+
+func (x *Block) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Block.ProtoReflect.Descriptor instead.
+func (*Block) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Block) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *Block) GetEvents() uint32 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *Block) GetCounted() bool {
+	if x != nil {
+		return x.Counted
+	}
+	return false
+}
+
+func (x *Block) GetSure() bool {
+	if x != nil {
+		return x.Sure
+	}
+	return false
+}
+
+func (x *Block) GetOff() uint32 {
+	if x != nil {
+		return x.Off
+	}
+	return 0
+}
+
+func (x *Block) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Block) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Block) GetFrame() *Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+// Frame is a frame of a group as it is stored: see collector/internal/store/group/FORMAT.md.
+type Frame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the group.
+	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The size of its text, and the checksum of its bytes.
+	Raw   uint32 `protobuf:"varint,2,opt,name=raw,proto3" json:"raw,omitempty"`
+	Crc   uint32 `protobuf:"fixed32,3,opt,name=crc,proto3" json:"crc,omitempty"`
+	Bytes []byte `protobuf:"bytes,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The templates that have this place, of 64, less 1, and what is put there first; 0: it needs none.
+	Place         uint32 `protobuf:"varint,5,opt,name=place,proto3" json:"place,omitempty"`
+	Templates     []byte `protobuf:"bytes,6,opt,name=templates,proto3" json:"templates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Frame) Reset() {
+	*x = Frame{}
+	mi := &file_fleet_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Frame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Frame) ProtoMessage() {}
+
+func (x *Frame) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Frame.ProtoReflect.Descriptor instead.
+func (*Frame) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Frame) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Frame) GetRaw() uint32 {
+	if x != nil {
+		return x.Raw
+	}
+	return 0
+}
+
+func (x *Frame) GetCrc() uint32 {
+	if x != nil {
+		return x.Crc
+	}
+	return 0
+}
+
+func (x *Frame) GetBytes() []byte {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *Frame) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Frame) GetTemplates() []byte {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
 // FollowResponse is some of the events that came.
 type FollowResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1359,7 +1693,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1705,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1718,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{18}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FollowResponse) GetEvents() *Events {
@@ -1425,7 +1759,7 @@ type Lack struct {
 
 func (x *Lack) Reset() {
 	*x = Lack{}
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1771,7 @@ func (x *Lack) String() string {
 func (*Lack) ProtoMessage() {}
 
 func (x *Lack) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1784,7 @@ func (x *Lack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lack.ProtoReflect.Descriptor instead.
 func (*Lack) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{19}
+	return file_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Lack) GetCollector() string {
@@ -1505,7 +1839,7 @@ type TallyResponse struct {
 
 func (x *TallyResponse) Reset() {
 	*x = TallyResponse{}
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1851,7 @@ func (x *TallyResponse) String() string {
 func (*TallyResponse) ProtoMessage() {}
 
 func (x *TallyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1864,7 @@ func (x *TallyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
 func (*TallyResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{20}
+	return file_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TallyResponse) GetRest() *Events {
@@ -1584,7 +1918,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1930,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1943,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{21}
+	return file_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -1648,7 +1982,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1994,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +2007,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{22}
+	return file_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -1733,7 +2067,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +2079,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +2092,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{23}
+	return file_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -1846,7 +2180,7 @@ type CoverageRequest struct {
 
 func (x *CoverageRequest) Reset() {
 	*x = CoverageRequest{}
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2192,7 @@ func (x *CoverageRequest) String() string {
 func (*CoverageRequest) ProtoMessage() {}
 
 func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2205,7 @@ func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRequest.ProtoReflect.Descriptor instead.
 func (*CoverageRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{24}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CoverageRequest) GetVersion() uint32 {
@@ -1932,7 +2266,7 @@ type CoverageResponse struct {
 
 func (x *CoverageResponse) Reset() {
 	*x = CoverageResponse{}
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2278,7 @@ func (x *CoverageResponse) String() string {
 func (*CoverageResponse) ProtoMessage() {}
 
 func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2291,7 @@ func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageResponse.ProtoReflect.Descriptor instead.
 func (*CoverageResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{25}
+	return file_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CoverageResponse) GetCoverage() *Coverage {
@@ -2019,7 +2353,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2365,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2378,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{26}
+	return file_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Coverage) GetHost() []byte {
@@ -2259,7 +2593,7 @@ type CoverageCause struct {
 
 func (x *CoverageCause) Reset() {
 	*x = CoverageCause{}
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2605,7 @@ func (x *CoverageCause) String() string {
 func (*CoverageCause) ProtoMessage() {}
 
 func (x *CoverageCause) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2618,7 @@ func (x *CoverageCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageCause.ProtoReflect.Descriptor instead.
 func (*CoverageCause) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{27}
+	return file_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CoverageCause) GetCause() string {
@@ -2367,7 +2701,7 @@ type CoverageInterval struct {
 
 func (x *CoverageInterval) Reset() {
 	*x = CoverageInterval{}
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2713,7 @@ func (x *CoverageInterval) String() string {
 func (*CoverageInterval) ProtoMessage() {}
 
 func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2726,7 @@ func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageInterval.ProtoReflect.Descriptor instead.
 func (*CoverageInterval) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{28}
+	return file_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CoverageInterval) GetCause() string {
@@ -2459,7 +2793,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2805,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2818,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{29}
+	return file_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 type HostsResponse struct {
@@ -2499,7 +2833,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2845,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2858,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{30}
+	return file_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2589,7 +2923,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2935,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2948,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{31}
+	return file_fleet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Host) GetName() []byte {
@@ -2768,7 +3102,7 @@ type HostAt struct {
 
 func (x *HostAt) Reset() {
 	*x = HostAt{}
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +3114,7 @@ func (x *HostAt) String() string {
 func (*HostAt) ProtoMessage() {}
 
 func (x *HostAt) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +3127,7 @@ func (x *HostAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAt.ProtoReflect.Descriptor instead.
 func (*HostAt) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{32}
+	return file_fleet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HostAt) GetCollector() string {
@@ -2857,7 +3191,7 @@ type Collector struct {
 
 func (x *Collector) Reset() {
 	*x = Collector{}
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +3203,7 @@ func (x *Collector) String() string {
 func (*Collector) ProtoMessage() {}
 
 func (x *Collector) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +3216,7 @@ func (x *Collector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collector.ProtoReflect.Descriptor instead.
 func (*Collector) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{33}
+	return file_fleet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Collector) GetName() string {
@@ -2965,7 +3299,7 @@ type ForgetCollectorRequest struct {
 
 func (x *ForgetCollectorRequest) Reset() {
 	*x = ForgetCollectorRequest{}
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3311,7 @@ func (x *ForgetCollectorRequest) String() string {
 func (*ForgetCollectorRequest) ProtoMessage() {}
 
 func (x *ForgetCollectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3324,7 @@ func (x *ForgetCollectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetCollectorRequest.ProtoReflect.Descriptor instead.
 func (*ForgetCollectorRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{34}
+	return file_fleet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ForgetCollectorRequest) GetName() string {
@@ -3011,7 +3345,7 @@ type ForgetCollectorResponse struct {
 
 func (x *ForgetCollectorResponse) Reset() {
 	*x = ForgetCollectorResponse{}
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3357,7 @@ func (x *ForgetCollectorResponse) String() string {
 func (*ForgetCollectorResponse) ProtoMessage() {}
 
 func (x *ForgetCollectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3370,7 @@ func (x *ForgetCollectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetCollectorResponse.ProtoReflect.Descriptor instead.
 func (*ForgetCollectorResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{35}
+	return file_fleet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForgetCollectorResponse) GetCollector() *Collector {
@@ -3064,7 +3398,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3076,7 +3410,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3423,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{36}
+	return file_fleet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostLoss) GetHost() []byte {
@@ -3124,7 +3458,7 @@ type Said struct {
 
 func (x *Said) Reset() {
 	*x = Said{}
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3470,7 @@ func (x *Said) String() string {
 func (*Said) ProtoMessage() {}
 
 func (x *Said) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3483,7 @@ func (x *Said) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Said.ProtoReflect.Descriptor instead.
 func (*Said) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{37}
+	return file_fleet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Said) GetBootId() []byte {
@@ -3198,7 +3532,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3210,7 +3544,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3223,7 +3557,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{38}
+	return file_fleet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -3252,7 +3586,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3598,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3611,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{39}
+	return file_fleet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -3304,7 +3638,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3316,7 +3650,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3329,7 +3663,7 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{40}
+	return file_fleet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
@@ -3354,7 +3688,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3700,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3713,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{41}
+	return file_fleet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *EvidenceRequest) GetVersion() uint32 {
@@ -3427,7 +3761,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3439,7 +3773,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3452,7 +3786,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{42}
+	return file_fleet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EvidenceResponse) GetFile() string {
@@ -3477,7 +3811,7 @@ type HoldsRequest struct {
 
 func (x *HoldsRequest) Reset() {
 	*x = HoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3823,7 @@ func (x *HoldsRequest) String() string {
 func (*HoldsRequest) ProtoMessage() {}
 
 func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3836,7 @@ func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsRequest.ProtoReflect.Descriptor instead.
 func (*HoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{43}
+	return file_fleet_proto_rawDescGZIP(), []int{46}
 }
 
 type HoldsResponse struct {
@@ -3521,7 +3855,7 @@ type HoldsResponse struct {
 
 func (x *HoldsResponse) Reset() {
 	*x = HoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3867,7 @@ func (x *HoldsResponse) String() string {
 func (*HoldsResponse) ProtoMessage() {}
 
 func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3880,7 @@ func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsResponse.ProtoReflect.Descriptor instead.
 func (*HoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{44}
+	return file_fleet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HoldsResponse) GetHolds() []*Hold {
@@ -3603,7 +3937,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3615,7 +3949,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3628,7 +3962,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{45}
+	return file_fleet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Hold) GetWhat() []byte {
@@ -3695,7 +4029,7 @@ type ChangeHoldsRequest struct {
 
 func (x *ChangeHoldsRequest) Reset() {
 	*x = ChangeHoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +4041,7 @@ func (x *ChangeHoldsRequest) String() string {
 func (*ChangeHoldsRequest) ProtoMessage() {}
 
 func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +4054,7 @@ func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{46}
+	return file_fleet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ChangeHoldsRequest) GetAdd() [][]byte {
@@ -3760,7 +4094,7 @@ type ChangeHoldsResponse struct {
 
 func (x *ChangeHoldsResponse) Reset() {
 	*x = ChangeHoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +4106,7 @@ func (x *ChangeHoldsResponse) String() string {
 func (*ChangeHoldsResponse) ProtoMessage() {}
 
 func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +4119,7 @@ func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{47}
+	return file_fleet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ChangeHoldsResponse) GetDone() []*HoldDone {
@@ -3806,7 +4140,7 @@ type HoldDone struct {
 
 func (x *HoldDone) Reset() {
 	*x = HoldDone{}
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +4152,7 @@ func (x *HoldDone) String() string {
 func (*HoldDone) ProtoMessage() {}
 
 func (x *HoldDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4165,7 @@ func (x *HoldDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldDone.ProtoReflect.Descriptor instead.
 func (*HoldDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{48}
+	return file_fleet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HoldDone) GetOp() string {
@@ -3860,7 +4194,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +4206,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +4219,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{49}
+	return file_fleet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckpointRequest) GetSign() bool {
@@ -3923,7 +4257,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3935,7 +4269,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3948,7 +4282,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{50}
+	return file_fleet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckpointResponse) GetText() []byte {
@@ -4010,7 +4344,7 @@ type AcceptLogRequest struct {
 
 func (x *AcceptLogRequest) Reset() {
 	*x = AcceptLogRequest{}
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4356,7 @@ func (x *AcceptLogRequest) String() string {
 func (*AcceptLogRequest) ProtoMessage() {}
 
 func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4369,7 @@ func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogRequest.ProtoReflect.Descriptor instead.
 func (*AcceptLogRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{51}
+	return file_fleet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AcceptLogRequest) GetReason() []byte {
@@ -4055,7 +4389,7 @@ type AcceptLogResponse struct {
 
 func (x *AcceptLogResponse) Reset() {
 	*x = AcceptLogResponse{}
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4067,7 +4401,7 @@ func (x *AcceptLogResponse) String() string {
 func (*AcceptLogResponse) ProtoMessage() {}
 
 func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4080,7 +4414,7 @@ func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogResponse.ProtoReflect.Descriptor instead.
 func (*AcceptLogResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{52}
+	return file_fleet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AcceptLogResponse) GetCheckpoint() *CheckpointResponse {
@@ -4098,7 +4432,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4444,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4457,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{53}
+	return file_fleet_proto_rawDescGZIP(), []int{56}
 }
 
 type StatusResponse struct {
@@ -4149,7 +4483,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4495,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4508,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{54}
+	return file_fleet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -4269,7 +4603,7 @@ type AlertsRequest struct {
 
 func (x *AlertsRequest) Reset() {
 	*x = AlertsRequest{}
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4281,7 +4615,7 @@ func (x *AlertsRequest) String() string {
 func (*AlertsRequest) ProtoMessage() {}
 
 func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4294,7 +4628,7 @@ func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsRequest.ProtoReflect.Descriptor instead.
 func (*AlertsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{55}
+	return file_fleet_proto_rawDescGZIP(), []int{58}
 }
 
 type AlertsResponse struct {
@@ -4309,7 +4643,7 @@ type AlertsResponse struct {
 
 func (x *AlertsResponse) Reset() {
 	*x = AlertsResponse{}
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4655,7 @@ func (x *AlertsResponse) String() string {
 func (*AlertsResponse) ProtoMessage() {}
 
 func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4668,7 @@ func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsResponse.ProtoReflect.Descriptor instead.
 func (*AlertsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{56}
+	return file_fleet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AlertsResponse) GetAlerts() []*Alert {
@@ -4382,7 +4716,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4394,7 +4728,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4407,7 +4741,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{57}
+	return file_fleet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Alert) GetId() string {
@@ -4503,7 +4837,7 @@ type AlertCondition struct {
 
 func (x *AlertCondition) Reset() {
 	*x = AlertCondition{}
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4515,7 +4849,7 @@ func (x *AlertCondition) String() string {
 func (*AlertCondition) ProtoMessage() {}
 
 func (x *AlertCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4528,7 +4862,7 @@ func (x *AlertCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCondition.ProtoReflect.Descriptor instead.
 func (*AlertCondition) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{58}
+	return file_fleet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AlertCondition) GetName() string {
@@ -4590,7 +4924,7 @@ type AlertSink struct {
 
 func (x *AlertSink) Reset() {
 	*x = AlertSink{}
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4936,7 @@ func (x *AlertSink) String() string {
 func (*AlertSink) ProtoMessage() {}
 
 func (x *AlertSink) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4949,7 @@ func (x *AlertSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertSink.ProtoReflect.Descriptor instead.
 func (*AlertSink) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{59}
+	return file_fleet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AlertSink) GetName() string {
@@ -4677,7 +5011,7 @@ type TestAlertRequest struct {
 
 func (x *TestAlertRequest) Reset() {
 	*x = TestAlertRequest{}
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4689,7 +5023,7 @@ func (x *TestAlertRequest) String() string {
 func (*TestAlertRequest) ProtoMessage() {}
 
 func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4702,7 +5036,7 @@ func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertRequest.ProtoReflect.Descriptor instead.
 func (*TestAlertRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{60}
+	return file_fleet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *TestAlertRequest) GetSink() string {
@@ -4721,7 +5055,7 @@ type TestAlertResponse struct {
 
 func (x *TestAlertResponse) Reset() {
 	*x = TestAlertResponse{}
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +5067,7 @@ func (x *TestAlertResponse) String() string {
 func (*TestAlertResponse) ProtoMessage() {}
 
 func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +5080,7 @@ func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertResponse.ProtoReflect.Descriptor instead.
 func (*TestAlertResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{61}
+	return file_fleet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TestAlertResponse) GetTests() []*AlertTest {
@@ -4768,7 +5102,7 @@ type AlertTest struct {
 
 func (x *AlertTest) Reset() {
 	*x = AlertTest{}
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4780,7 +5114,7 @@ func (x *AlertTest) String() string {
 func (*AlertTest) ProtoMessage() {}
 
 func (x *AlertTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4793,7 +5127,7 @@ func (x *AlertTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTest.ProtoReflect.Descriptor instead.
 func (*AlertTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{62}
+	return file_fleet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *AlertTest) GetSink() string {
@@ -4827,7 +5161,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4839,7 +5173,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4852,7 +5186,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{63}
+	return file_fleet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ImportRequest) GetWhat() isImportRequest_What {
@@ -4972,7 +5306,7 @@ type ImportBegin struct {
 
 func (x *ImportBegin) Reset() {
 	*x = ImportBegin{}
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4984,7 +5318,7 @@ func (x *ImportBegin) String() string {
 func (*ImportBegin) ProtoMessage() {}
 
 func (x *ImportBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4997,7 +5331,7 @@ func (x *ImportBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportBegin.ProtoReflect.Descriptor instead.
 func (*ImportBegin) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{64}
+	return file_fleet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ImportBegin) GetVersion() uint32 {
@@ -5048,7 +5382,7 @@ type ImportKnown struct {
 
 func (x *ImportKnown) Reset() {
 	*x = ImportKnown{}
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5060,7 +5394,7 @@ func (x *ImportKnown) String() string {
 func (*ImportKnown) ProtoMessage() {}
 
 func (x *ImportKnown) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5073,7 +5407,7 @@ func (x *ImportKnown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKnown.ProtoReflect.Descriptor instead.
 func (*ImportKnown) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{65}
+	return file_fleet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ImportKnown) GetNode() []byte {
@@ -5147,7 +5481,7 @@ type ImportFile struct {
 
 func (x *ImportFile) Reset() {
 	*x = ImportFile{}
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5159,7 +5493,7 @@ func (x *ImportFile) String() string {
 func (*ImportFile) ProtoMessage() {}
 
 func (x *ImportFile) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5172,7 +5506,7 @@ func (x *ImportFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFile.ProtoReflect.Descriptor instead.
 func (*ImportFile) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{66}
+	return file_fleet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ImportFile) GetNode() []byte {
@@ -5219,7 +5553,7 @@ type ImportChunk struct {
 
 func (x *ImportChunk) Reset() {
 	*x = ImportChunk{}
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5231,7 +5565,7 @@ func (x *ImportChunk) String() string {
 func (*ImportChunk) ProtoMessage() {}
 
 func (x *ImportChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5244,7 +5578,7 @@ func (x *ImportChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportChunk.ProtoReflect.Descriptor instead.
 func (*ImportChunk) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{67}
+	return file_fleet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ImportChunk) GetText() []byte {
@@ -5295,7 +5629,7 @@ type ImportFileEnd struct {
 
 func (x *ImportFileEnd) Reset() {
 	*x = ImportFileEnd{}
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5307,7 +5641,7 @@ func (x *ImportFileEnd) String() string {
 func (*ImportFileEnd) ProtoMessage() {}
 
 func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5320,7 +5654,7 @@ func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFileEnd.ProtoReflect.Descriptor instead.
 func (*ImportFileEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{68}
+	return file_fleet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ImportFileEnd) GetSize() int64 {
@@ -5361,7 +5695,7 @@ type ImportEnd struct {
 
 func (x *ImportEnd) Reset() {
 	*x = ImportEnd{}
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5373,7 +5707,7 @@ func (x *ImportEnd) String() string {
 func (*ImportEnd) ProtoMessage() {}
 
 func (x *ImportEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5386,7 +5720,7 @@ func (x *ImportEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEnd.ProtoReflect.Descriptor instead.
 func (*ImportEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{69}
+	return file_fleet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ImportEnd) GetInterrupted() bool {
@@ -5413,7 +5747,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5425,7 +5759,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5438,7 +5772,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{70}
+	return file_fleet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ImportResponse) GetKnown() []*ImportKnown {
@@ -5490,7 +5824,7 @@ type ImportSum struct {
 
 func (x *ImportSum) Reset() {
 	*x = ImportSum{}
-	mi := &file_fleet_proto_msgTypes[71]
+	mi := &file_fleet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5502,7 +5836,7 @@ func (x *ImportSum) String() string {
 func (*ImportSum) ProtoMessage() {}
 
 func (x *ImportSum) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[71]
+	mi := &file_fleet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5515,7 +5849,7 @@ func (x *ImportSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportSum.ProtoReflect.Descriptor instead.
 func (*ImportSum) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{71}
+	return file_fleet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ImportSum) GetFiles() int64 {
@@ -5561,7 +5895,7 @@ type ImportsRequest struct {
 
 func (x *ImportsRequest) Reset() {
 	*x = ImportsRequest{}
-	mi := &file_fleet_proto_msgTypes[72]
+	mi := &file_fleet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5573,7 +5907,7 @@ func (x *ImportsRequest) String() string {
 func (*ImportsRequest) ProtoMessage() {}
 
 func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[72]
+	mi := &file_fleet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5586,7 +5920,7 @@ func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsRequest.ProtoReflect.Descriptor instead.
 func (*ImportsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{72}
+	return file_fleet_proto_rawDescGZIP(), []int{75}
 }
 
 type ImportsResponse struct {
@@ -5598,7 +5932,7 @@ type ImportsResponse struct {
 
 func (x *ImportsResponse) Reset() {
 	*x = ImportsResponse{}
-	mi := &file_fleet_proto_msgTypes[73]
+	mi := &file_fleet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5610,7 +5944,7 @@ func (x *ImportsResponse) String() string {
 func (*ImportsResponse) ProtoMessage() {}
 
 func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[73]
+	mi := &file_fleet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5623,7 +5957,7 @@ func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsResponse.ProtoReflect.Descriptor instead.
 func (*ImportsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{73}
+	return file_fleet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ImportsResponse) GetImports() []*ImportDone {
@@ -5657,7 +5991,7 @@ type ImportDone struct {
 
 func (x *ImportDone) Reset() {
 	*x = ImportDone{}
-	mi := &file_fleet_proto_msgTypes[74]
+	mi := &file_fleet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5669,7 +6003,7 @@ func (x *ImportDone) String() string {
 func (*ImportDone) ProtoMessage() {}
 
 func (x *ImportDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[74]
+	mi := &file_fleet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5682,7 +6016,7 @@ func (x *ImportDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportDone.ProtoReflect.Descriptor instead.
 func (*ImportDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{74}
+	return file_fleet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ImportDone) GetName() string {
@@ -5772,7 +6106,7 @@ type UndoImportRequest struct {
 
 func (x *UndoImportRequest) Reset() {
 	*x = UndoImportRequest{}
-	mi := &file_fleet_proto_msgTypes[75]
+	mi := &file_fleet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5784,7 +6118,7 @@ func (x *UndoImportRequest) String() string {
 func (*UndoImportRequest) ProtoMessage() {}
 
 func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[75]
+	mi := &file_fleet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5797,7 +6131,7 @@ func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportRequest.ProtoReflect.Descriptor instead.
 func (*UndoImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{75}
+	return file_fleet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *UndoImportRequest) GetName() string {
@@ -5823,7 +6157,7 @@ type UndoImportResponse struct {
 
 func (x *UndoImportResponse) Reset() {
 	*x = UndoImportResponse{}
-	mi := &file_fleet_proto_msgTypes[76]
+	mi := &file_fleet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5835,7 +6169,7 @@ func (x *UndoImportResponse) String() string {
 func (*UndoImportResponse) ProtoMessage() {}
 
 func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[76]
+	mi := &file_fleet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5848,7 +6182,7 @@ func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportResponse.ProtoReflect.Descriptor instead.
 func (*UndoImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{76}
+	return file_fleet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UndoImportResponse) GetRecords() int64 {
@@ -5881,7 +6215,7 @@ const file_fleet_proto_rawDesc = "" +
 	"unparsable\x12\x1a\n" +
 	"\bmismatch\x18\v \x01(\bR\bmismatch\x12\x10\n" +
 	"\x03own\x18\f \x01(\bR\x03ownB\t\n" +
-	"\a_serial\"\xb8\x03\n" +
+	"\a_serial\"\xd0\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
 	"\n" +
@@ -5893,7 +6227,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\abatches\x18\x10 \x01(\bR\abatches\x121\n" +
 	"\x05after\x18\x13 \x01(\v2\x1b.auditfleet.fleet.v1.CursorR\x05after\x12\x14\n" +
 	"\x05texts\x18\x14 \x01(\bR\x05texts\x12\x16\n" +
-	"\x06packed\x18\x15 \x01(\bR\x06packedJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
+	"\x06packed\x18\x15 \x01(\bR\x06packed\x12\x16\n" +
+	"\x06frames\x18\x16 \x01(\rR\x06framesJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
 	"\x10\vJ\x04\b\v\x10\fJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0fJ\x04\b\x11\x10\x12R\bstart_msR\x06end_msR\x06serialR\x05nodesR\x05typesR\x05termsR\afiltersR\x05countR\x06followR\x05tallyR\x04fromR\vafter_batch\"l\n" +
 	"\x06Cursor\x12\x0e\n" +
 	"\x02ms\x18\x01 \x01(\x03R\x02ms\x12\x12\n" +
@@ -5965,12 +6300,41 @@ const file_fleet_proto_rawDesc = "" +
 	"\asenders\x18\x05 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\x12\x16\n" +
 	"\x06sender\x18\x06 \x03(\rR\x06sender\x12\x1a\n" +
 	"\breceipts\x18\a \x01(\fR\breceipts\x12\x16\n" +
-	"\x06packed\x18\b \x01(\fR\x06packed\"\xc0\x01\n" +
+	"\x06packed\x18\b \x01(\fR\x06packed\"\xf4\x01\n" +
 	"\x0eSearchResponse\x123\n" +
 	"\x06events\x18\n" +
 	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x120\n" +
-	"\x05texts\x18\v \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05textsJ\x04\b\x01\x10\n" +
-	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"\x8a\x01\n" +
+	"\x05texts\x18\v \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x122\n" +
+	"\x06pieces\x18\f \x03(\v2\x1a.auditfleet.fleet.v1.PieceR\x06piecesJ\x04\b\x01\x10\n" +
+	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"\x9f\x02\n" +
+	"\x05Piece\x12\x15\n" +
+	"\x06min_ms\x18\x01 \x01(\x12R\x05minMs\x12\x15\n" +
+	"\x06max_ms\x18\x02 \x01(\x12R\x05maxMs\x12\x14\n" +
+	"\x05early\x18\x03 \x01(\bR\x05early\x12\x12\n" +
+	"\x04part\x18\x04 \x01(\rR\x04part\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\x04R\x05group\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\rR\x05index\x12\x14\n" +
+	"\x05batch\x18\a \x01(\x04R\x05batch\x12\x18\n" +
+	"\abatches\x18\b \x01(\fR\abatches\x120\n" +
+	"\x05texts\x18\t \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x120\n" +
+	"\x05block\x18\n" +
+	" \x01(\v2\x1a.auditfleet.fleet.v1.BlockR\x05block\"\xcf\x01\n" +
+	"\x05Block\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
+	"\x06events\x18\x02 \x01(\rR\x06events\x12\x18\n" +
+	"\acounted\x18\x03 \x01(\bR\acounted\x12\x12\n" +
+	"\x04sure\x18\x04 \x01(\bR\x04sure\x12\x10\n" +
+	"\x03off\x18\x05 \x01(\rR\x03off\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\rR\x04size\x12\x14\n" +
+	"\x05place\x18\a \x01(\rR\x05place\x120\n" +
+	"\x05frame\x18\b \x01(\v2\x1a.auditfleet.fleet.v1.FrameR\x05frame\"\x8f\x01\n" +
+	"\x05Frame\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
+	"\x03raw\x18\x02 \x01(\rR\x03raw\x12\x10\n" +
+	"\x03crc\x18\x03 \x01(\aR\x03crc\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\fR\x05bytes\x12\x14\n" +
+	"\x05place\x18\x05 \x01(\rR\x05place\x12\x1c\n" +
+	"\ttemplates\x18\x06 \x01(\fR\ttemplates\"\x8a\x01\n" +
 	"\x0eFollowResponse\x123\n" +
 	"\x06events\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\x04R\x04lost\x12/\n" +
@@ -6387,7 +6751,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_fleet_proto_goTypes = []any{
 	(*Conditions)(nil),              // 0: auditfleet.fleet.v1.Conditions
 	(*SearchRequest)(nil),           // 1: auditfleet.fleet.v1.SearchRequest
@@ -6407,66 +6771,69 @@ var file_fleet_proto_goTypes = []any{
 	(*Events)(nil),                  // 15: auditfleet.fleet.v1.Events
 	(*Texts)(nil),                   // 16: auditfleet.fleet.v1.Texts
 	(*SearchResponse)(nil),          // 17: auditfleet.fleet.v1.SearchResponse
-	(*FollowResponse)(nil),          // 18: auditfleet.fleet.v1.FollowResponse
-	(*Lack)(nil),                    // 19: auditfleet.fleet.v1.Lack
-	(*TallyResponse)(nil),           // 20: auditfleet.fleet.v1.TallyResponse
-	(*Sender)(nil),                  // 21: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),                   // 22: auditfleet.fleet.v1.Tally
-	(*Event)(nil),                   // 23: auditfleet.fleet.v1.Event
-	(*CoverageRequest)(nil),         // 24: auditfleet.fleet.v1.CoverageRequest
-	(*CoverageResponse)(nil),        // 25: auditfleet.fleet.v1.CoverageResponse
-	(*Coverage)(nil),                // 26: auditfleet.fleet.v1.Coverage
-	(*CoverageCause)(nil),           // 27: auditfleet.fleet.v1.CoverageCause
-	(*CoverageInterval)(nil),        // 28: auditfleet.fleet.v1.CoverageInterval
-	(*HostsRequest)(nil),            // 29: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),           // 30: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                    // 31: auditfleet.fleet.v1.Host
-	(*HostAt)(nil),                  // 32: auditfleet.fleet.v1.HostAt
-	(*Collector)(nil),               // 33: auditfleet.fleet.v1.Collector
-	(*ForgetCollectorRequest)(nil),  // 34: auditfleet.fleet.v1.ForgetCollectorRequest
-	(*ForgetCollectorResponse)(nil), // 35: auditfleet.fleet.v1.ForgetCollectorResponse
-	(*HostLoss)(nil),                // 36: auditfleet.fleet.v1.HostLoss
-	(*Said)(nil),                    // 37: auditfleet.fleet.v1.Said
-	(*ChangeHostsRequest)(nil),      // 38: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),           // 39: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil),     // 40: auditfleet.fleet.v1.ChangeHostsResponse
-	(*EvidenceRequest)(nil),         // 41: auditfleet.fleet.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),        // 42: auditfleet.fleet.v1.EvidenceResponse
-	(*HoldsRequest)(nil),            // 43: auditfleet.fleet.v1.HoldsRequest
-	(*HoldsResponse)(nil),           // 44: auditfleet.fleet.v1.HoldsResponse
-	(*Hold)(nil),                    // 45: auditfleet.fleet.v1.Hold
-	(*ChangeHoldsRequest)(nil),      // 46: auditfleet.fleet.v1.ChangeHoldsRequest
-	(*ChangeHoldsResponse)(nil),     // 47: auditfleet.fleet.v1.ChangeHoldsResponse
-	(*HoldDone)(nil),                // 48: auditfleet.fleet.v1.HoldDone
-	(*CheckpointRequest)(nil),       // 49: auditfleet.fleet.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),      // 50: auditfleet.fleet.v1.CheckpointResponse
-	(*AcceptLogRequest)(nil),        // 51: auditfleet.fleet.v1.AcceptLogRequest
-	(*AcceptLogResponse)(nil),       // 52: auditfleet.fleet.v1.AcceptLogResponse
-	(*StatusRequest)(nil),           // 53: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),          // 54: auditfleet.fleet.v1.StatusResponse
-	(*AlertsRequest)(nil),           // 55: auditfleet.fleet.v1.AlertsRequest
-	(*AlertsResponse)(nil),          // 56: auditfleet.fleet.v1.AlertsResponse
-	(*Alert)(nil),                   // 57: auditfleet.fleet.v1.Alert
-	(*AlertCondition)(nil),          // 58: auditfleet.fleet.v1.AlertCondition
-	(*AlertSink)(nil),               // 59: auditfleet.fleet.v1.AlertSink
-	(*TestAlertRequest)(nil),        // 60: auditfleet.fleet.v1.TestAlertRequest
-	(*TestAlertResponse)(nil),       // 61: auditfleet.fleet.v1.TestAlertResponse
-	(*AlertTest)(nil),               // 62: auditfleet.fleet.v1.AlertTest
-	(*ImportRequest)(nil),           // 63: auditfleet.fleet.v1.ImportRequest
-	(*ImportBegin)(nil),             // 64: auditfleet.fleet.v1.ImportBegin
-	(*ImportKnown)(nil),             // 65: auditfleet.fleet.v1.ImportKnown
-	(*ImportFile)(nil),              // 66: auditfleet.fleet.v1.ImportFile
-	(*ImportChunk)(nil),             // 67: auditfleet.fleet.v1.ImportChunk
-	(*ImportFileEnd)(nil),           // 68: auditfleet.fleet.v1.ImportFileEnd
-	(*ImportEnd)(nil),               // 69: auditfleet.fleet.v1.ImportEnd
-	(*ImportResponse)(nil),          // 70: auditfleet.fleet.v1.ImportResponse
-	(*ImportSum)(nil),               // 71: auditfleet.fleet.v1.ImportSum
-	(*ImportsRequest)(nil),          // 72: auditfleet.fleet.v1.ImportsRequest
-	(*ImportsResponse)(nil),         // 73: auditfleet.fleet.v1.ImportsResponse
-	(*ImportDone)(nil),              // 74: auditfleet.fleet.v1.ImportDone
-	(*UndoImportRequest)(nil),       // 75: auditfleet.fleet.v1.UndoImportRequest
-	(*UndoImportResponse)(nil),      // 76: auditfleet.fleet.v1.UndoImportResponse
-	nil,                             // 77: auditfleet.fleet.v1.Alert.LabelsEntry
+	(*Piece)(nil),                   // 18: auditfleet.fleet.v1.Piece
+	(*Block)(nil),                   // 19: auditfleet.fleet.v1.Block
+	(*Frame)(nil),                   // 20: auditfleet.fleet.v1.Frame
+	(*FollowResponse)(nil),          // 21: auditfleet.fleet.v1.FollowResponse
+	(*Lack)(nil),                    // 22: auditfleet.fleet.v1.Lack
+	(*TallyResponse)(nil),           // 23: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),                  // 24: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),                   // 25: auditfleet.fleet.v1.Tally
+	(*Event)(nil),                   // 26: auditfleet.fleet.v1.Event
+	(*CoverageRequest)(nil),         // 27: auditfleet.fleet.v1.CoverageRequest
+	(*CoverageResponse)(nil),        // 28: auditfleet.fleet.v1.CoverageResponse
+	(*Coverage)(nil),                // 29: auditfleet.fleet.v1.Coverage
+	(*CoverageCause)(nil),           // 30: auditfleet.fleet.v1.CoverageCause
+	(*CoverageInterval)(nil),        // 31: auditfleet.fleet.v1.CoverageInterval
+	(*HostsRequest)(nil),            // 32: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),           // 33: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                    // 34: auditfleet.fleet.v1.Host
+	(*HostAt)(nil),                  // 35: auditfleet.fleet.v1.HostAt
+	(*Collector)(nil),               // 36: auditfleet.fleet.v1.Collector
+	(*ForgetCollectorRequest)(nil),  // 37: auditfleet.fleet.v1.ForgetCollectorRequest
+	(*ForgetCollectorResponse)(nil), // 38: auditfleet.fleet.v1.ForgetCollectorResponse
+	(*HostLoss)(nil),                // 39: auditfleet.fleet.v1.HostLoss
+	(*Said)(nil),                    // 40: auditfleet.fleet.v1.Said
+	(*ChangeHostsRequest)(nil),      // 41: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),           // 42: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil),     // 43: auditfleet.fleet.v1.ChangeHostsResponse
+	(*EvidenceRequest)(nil),         // 44: auditfleet.fleet.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),        // 45: auditfleet.fleet.v1.EvidenceResponse
+	(*HoldsRequest)(nil),            // 46: auditfleet.fleet.v1.HoldsRequest
+	(*HoldsResponse)(nil),           // 47: auditfleet.fleet.v1.HoldsResponse
+	(*Hold)(nil),                    // 48: auditfleet.fleet.v1.Hold
+	(*ChangeHoldsRequest)(nil),      // 49: auditfleet.fleet.v1.ChangeHoldsRequest
+	(*ChangeHoldsResponse)(nil),     // 50: auditfleet.fleet.v1.ChangeHoldsResponse
+	(*HoldDone)(nil),                // 51: auditfleet.fleet.v1.HoldDone
+	(*CheckpointRequest)(nil),       // 52: auditfleet.fleet.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 53: auditfleet.fleet.v1.CheckpointResponse
+	(*AcceptLogRequest)(nil),        // 54: auditfleet.fleet.v1.AcceptLogRequest
+	(*AcceptLogResponse)(nil),       // 55: auditfleet.fleet.v1.AcceptLogResponse
+	(*StatusRequest)(nil),           // 56: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),          // 57: auditfleet.fleet.v1.StatusResponse
+	(*AlertsRequest)(nil),           // 58: auditfleet.fleet.v1.AlertsRequest
+	(*AlertsResponse)(nil),          // 59: auditfleet.fleet.v1.AlertsResponse
+	(*Alert)(nil),                   // 60: auditfleet.fleet.v1.Alert
+	(*AlertCondition)(nil),          // 61: auditfleet.fleet.v1.AlertCondition
+	(*AlertSink)(nil),               // 62: auditfleet.fleet.v1.AlertSink
+	(*TestAlertRequest)(nil),        // 63: auditfleet.fleet.v1.TestAlertRequest
+	(*TestAlertResponse)(nil),       // 64: auditfleet.fleet.v1.TestAlertResponse
+	(*AlertTest)(nil),               // 65: auditfleet.fleet.v1.AlertTest
+	(*ImportRequest)(nil),           // 66: auditfleet.fleet.v1.ImportRequest
+	(*ImportBegin)(nil),             // 67: auditfleet.fleet.v1.ImportBegin
+	(*ImportKnown)(nil),             // 68: auditfleet.fleet.v1.ImportKnown
+	(*ImportFile)(nil),              // 69: auditfleet.fleet.v1.ImportFile
+	(*ImportChunk)(nil),             // 70: auditfleet.fleet.v1.ImportChunk
+	(*ImportFileEnd)(nil),           // 71: auditfleet.fleet.v1.ImportFileEnd
+	(*ImportEnd)(nil),               // 72: auditfleet.fleet.v1.ImportEnd
+	(*ImportResponse)(nil),          // 73: auditfleet.fleet.v1.ImportResponse
+	(*ImportSum)(nil),               // 74: auditfleet.fleet.v1.ImportSum
+	(*ImportsRequest)(nil),          // 75: auditfleet.fleet.v1.ImportsRequest
+	(*ImportsResponse)(nil),         // 76: auditfleet.fleet.v1.ImportsResponse
+	(*ImportDone)(nil),              // 77: auditfleet.fleet.v1.ImportDone
+	(*UndoImportRequest)(nil),       // 78: auditfleet.fleet.v1.UndoImportRequest
+	(*UndoImportResponse)(nil),      // 79: auditfleet.fleet.v1.UndoImportResponse
+	nil,                             // 80: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
 	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
@@ -6480,91 +6847,95 @@ var file_fleet_proto_depIdxs = []int32{
 	9,  // 8: auditfleet.fleet.v1.ToldRequest.exit:type_name -> auditfleet.fleet.v1.Exit
 	14, // 9: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	13, // 10: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	23, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
-	21, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
-	21, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
+	26, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	24, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	24, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
 	15, // 14: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
 	16, // 15: auditfleet.fleet.v1.SearchResponse.texts:type_name -> auditfleet.fleet.v1.Texts
-	15, // 16: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
-	19, // 17: auditfleet.fleet.v1.FollowResponse.lacks:type_name -> auditfleet.fleet.v1.Lack
-	15, // 18: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
-	22, // 19: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	26, // 20: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
-	27, // 21: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
-	28, // 22: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
-	27, // 23: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
-	31, // 24: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	33, // 25: auditfleet.fleet.v1.HostsResponse.collectors:type_name -> auditfleet.fleet.v1.Collector
-	37, // 26: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
-	32, // 27: auditfleet.fleet.v1.Host.at:type_name -> auditfleet.fleet.v1.HostAt
-	33, // 28: auditfleet.fleet.v1.ForgetCollectorResponse.collector:type_name -> auditfleet.fleet.v1.Collector
-	36, // 29: auditfleet.fleet.v1.ForgetCollectorResponse.losses:type_name -> auditfleet.fleet.v1.HostLoss
-	39, // 30: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	0,  // 31: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
-	45, // 32: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
-	48, // 33: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
-	50, // 34: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
-	57, // 35: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
-	58, // 36: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
-	59, // 37: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
-	77, // 38: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
-	62, // 39: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
-	64, // 40: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
-	66, // 41: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
-	67, // 42: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
-	68, // 43: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
-	69, // 44: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
-	65, // 45: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
-	65, // 46: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
-	71, // 47: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
-	74, // 48: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
-	1,  // 49: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 50: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 51: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	29, // 52: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	24, // 53: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
-	5,  // 54: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 55: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	38, // 56: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	34, // 57: auditfleet.fleet.v1.Query.ForgetCollector:input_type -> auditfleet.fleet.v1.ForgetCollectorRequest
-	41, // 58: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
-	43, // 59: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
-	46, // 60: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
-	55, // 61: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
-	60, // 62: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
-	49, // 63: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
-	51, // 64: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
-	63, // 65: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
-	72, // 66: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
-	75, // 67: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
-	53, // 68: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	10, // 69: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
-	17, // 70: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	18, // 71: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	20, // 72: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	30, // 73: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	25, // 74: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
-	6,  // 75: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 76: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	40, // 77: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	35, // 78: auditfleet.fleet.v1.Query.ForgetCollector:output_type -> auditfleet.fleet.v1.ForgetCollectorResponse
-	42, // 79: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
-	44, // 80: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
-	47, // 81: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
-	56, // 82: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
-	61, // 83: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
-	50, // 84: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
-	52, // 85: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
-	70, // 86: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
-	73, // 87: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
-	76, // 88: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
-	54, // 89: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	11, // 90: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
-	70, // [70:91] is the sub-list for method output_type
-	49, // [49:70] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	18, // 16: auditfleet.fleet.v1.SearchResponse.pieces:type_name -> auditfleet.fleet.v1.Piece
+	16, // 17: auditfleet.fleet.v1.Piece.texts:type_name -> auditfleet.fleet.v1.Texts
+	19, // 18: auditfleet.fleet.v1.Piece.block:type_name -> auditfleet.fleet.v1.Block
+	20, // 19: auditfleet.fleet.v1.Block.frame:type_name -> auditfleet.fleet.v1.Frame
+	15, // 20: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
+	22, // 21: auditfleet.fleet.v1.FollowResponse.lacks:type_name -> auditfleet.fleet.v1.Lack
+	15, // 22: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	25, // 23: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	29, // 24: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
+	30, // 25: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
+	31, // 26: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
+	30, // 27: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
+	34, // 28: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	36, // 29: auditfleet.fleet.v1.HostsResponse.collectors:type_name -> auditfleet.fleet.v1.Collector
+	40, // 30: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
+	35, // 31: auditfleet.fleet.v1.Host.at:type_name -> auditfleet.fleet.v1.HostAt
+	36, // 32: auditfleet.fleet.v1.ForgetCollectorResponse.collector:type_name -> auditfleet.fleet.v1.Collector
+	39, // 33: auditfleet.fleet.v1.ForgetCollectorResponse.losses:type_name -> auditfleet.fleet.v1.HostLoss
+	42, // 34: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 35: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	48, // 36: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
+	51, // 37: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
+	53, // 38: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
+	60, // 39: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
+	61, // 40: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
+	62, // 41: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
+	80, // 42: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	65, // 43: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
+	67, // 44: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
+	69, // 45: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
+	70, // 46: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
+	71, // 47: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
+	72, // 48: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
+	68, // 49: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
+	68, // 50: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
+	74, // 51: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
+	77, // 52: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
+	1,  // 53: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 54: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 55: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	32, // 56: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	27, // 57: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 58: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 59: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	41, // 60: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	37, // 61: auditfleet.fleet.v1.Query.ForgetCollector:input_type -> auditfleet.fleet.v1.ForgetCollectorRequest
+	44, // 62: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	46, // 63: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	49, // 64: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	58, // 65: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	63, // 66: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	52, // 67: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	54, // 68: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	66, // 69: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
+	75, // 70: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
+	78, // 71: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
+	56, // 72: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 73: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	17, // 74: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	21, // 75: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	23, // 76: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	33, // 77: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	28, // 78: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 79: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 80: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	43, // 81: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	38, // 82: auditfleet.fleet.v1.Query.ForgetCollector:output_type -> auditfleet.fleet.v1.ForgetCollectorResponse
+	45, // 83: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	47, // 84: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	50, // 85: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	59, // 86: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	64, // 87: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	53, // 88: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	55, // 89: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	73, // 90: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
+	76, // 91: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
+	79, // 92: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
+	57, // 93: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 94: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	74, // [74:95] is the sub-list for method output_type
+	53, // [53:74] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -6573,9 +6944,9 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[20].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[31].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[63].OneofWrappers = []any{
+	file_fleet_proto_msgTypes[23].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[34].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[66].OneofWrappers = []any{
 		(*ImportRequest_Begin)(nil),
 		(*ImportRequest_Skip)(nil),
 		(*ImportRequest_File)(nil),
@@ -6589,7 +6960,7 @@ func file_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   78,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

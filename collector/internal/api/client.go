@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/order"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/pki/calltls"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -104,13 +105,20 @@ func (c *Client) ScanText(ctx context.Context, q *query.Query, fn func(query.Tex
 	}
 	req := toRequest(q)
 	req.Texts, req.Packed = true, !c.local // to pack takes longer than a machine's own socket does
-	return stream(ctx, c, req, c.q.Search, func(r *fleet.SearchResponse) error {
-		t := &received{SearchResponse: r}
-		if t.Len() == 0 {
-			return nil
-		}
-		return fn(t)
-	})
+	if inPieces(q) {
+		req.Frames = order.Reads
+		return c.scanPieces(ctx, req, q, fn)
+	}
+	return stream(ctx, c, req, c.q.Search, func(r *fleet.SearchResponse) error { return given(r, fn) })
+}
+
+// given gives the texts of a response.
+func given(r *fleet.SearchResponse, fn func(query.Texts) error) error {
+	t := &received{SearchResponse: r}
+	if t.Len() == 0 {
+		return nil
+	}
+	return fn(t)
 }
 
 // Follow implements query.Source.

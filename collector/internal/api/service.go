@@ -67,6 +67,9 @@ func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingSe
 		}
 		watchedOf(c.ctx).query(q)
 		if req.GetTexts() && !q.Batches && q.After == nil {
+			if err := s.sendPieces(c, req, q, func(msg any) error { return stream.SendMsg(msg) }); !errors.Is(err, store.ErrNoPieces) {
+				return err
+			}
 			return sendTexts(c, s.Source, q, req.GetPacked(), func(t fleet.SentTexts) error { return stream.SendMsg(t) })
 		}
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
@@ -130,7 +133,7 @@ func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServ
 
 // flushed sends the events that a source's answer has left in the packer, after err. Of a
 // damaged store everything that was read is sent; after other errors nothing more.
-func flushed(p *packer, err error) error {
+func flushed(p interface{ flush() error }, err error) error {
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		return errors.Join(err, p.flush())
 	}

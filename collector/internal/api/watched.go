@@ -280,13 +280,20 @@ func (x *watched) counts(m any) {
 		a.Results += uint64(len(e.GetEvents()))
 		a.Sent += uint64(len(e.GetRaw()))
 	}
+	texts := func(t *fleet.Texts) {
+		for _, size := range t.GetSizes() {
+			a.Results, a.Sent = a.Results+1, a.Sent+uint64(size>>1)
+		}
+	}
 	switch r := m.(type) {
 	case *fleet.SearchResponse:
 		events(r.GetEvents())
-	case fleet.SentTexts:
-		for _, size := range r.Texts.GetSizes() {
-			a.Results, a.Sent = a.Results+1, a.Sent+uint64(size>>1)
+		for _, p := range r.GetPieces() {
+			texts(p.GetTexts())
+			a.Results, a.Sent = a.Results+uint64(p.GetBlock().GetEvents()), a.Sent+uint64(p.GetBlock().GetSize())
 		}
+	case fleet.SentTexts:
+		texts(r.Texts)
 	case *fleet.FollowResponse:
 		events(r.GetEvents())
 	case *fleet.TallyResponse:

@@ -45,7 +45,7 @@ func (v *verifier) openPieces() error {
 	if err != nil {
 		return err
 	}
-	codec, err := group.NewReader(maxFrame, maxPart)
+	codec, err := group.NewReader(1, maxFrame, maxPart)
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}

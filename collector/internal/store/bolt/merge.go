@@ -155,8 +155,15 @@ func (sc *scan) run() error {
 			if err := sc.ctx.Err(); err != nil {
 				return err
 			}
-			// The block's item becomes that of its first event.
 			u := top.unit
+			if sc.emit != nil {
+				sc.heap.pop()
+				if err := sc.piece(u); err != nil {
+					return err
+				}
+				continue
+			}
+			// The block's item becomes that of its first event.
 			sc.openUnit(u)
 			sc.advance(u, 0)
 		case kindEvent:
@@ -175,15 +182,20 @@ func (sc *scan) run() error {
 func (sc *scan) advance(u *unit, pos int) {
 	if pos >= len(u.matched) {
 		sc.heap.pop()
-		sc.mu.Lock()
-		sc.held -= u.held
-		sc.mu.Unlock()
-		u.matched = nil
+		sc.release(u)
 		return
 	}
 	f := &u.matched[pos]
 	*sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: f.batch, index: u.cand.Index, pos: pos, unit: u}
 	sc.heap.down(0)
+}
+
+// release lets go of a unit's events.
+func (sc *scan) release(u *unit) {
+	sc.mu.Lock()
+	sc.held -= u.held
+	sc.mu.Unlock()
+	u.matched = nil
 }
 
 // openPlan returns a group's blocks that may match. When no worker has begun the plan, the

@@ -40,10 +40,13 @@ type scan struct {
 	s     *Store
 	heap  items
 	own   reader // the merge's
+	// places are those of partitions in order; the merge's.
+	places map[*partition]uint32
 	// plain says that events are given as text: none is parsed whose block the index decides.
 	plain bool
 	types bool                         // the query asks for types, hosts and times only
 	give  func(u *unit, pos int) error // gives the answer's next event out; ours alone
+	emit  func(*store.Piece) error     // takes pieces: then nothing is merged; nil else
 
 	mu      sync.Mutex // guards everything below, and each phase
 	wake    *sync.Cond // of mu: a phase, opened, ahead or stopped has changed
@@ -133,8 +136,8 @@ func newReader(q *query.Query) reader {
 }
 
 // newScan starts the workers; the caller runs the merge and then calls close.
-func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain}
+func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool, emit func(*store.Piece) error) *scan {
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain, emit: emit}
 	sc.types = len(q.Terms) == 0 && len(q.Types) > 0 && sc.conds.Decide(q)
 	sc.own = newReader(q)
 	sc.wake = sync.NewCond(&sc.mu)
@@ -231,6 +234,7 @@ func (sc *scan) work(ahead int) {
 // planned makes a group's plan done, and its blocks known to workers; mu is held.
 func (sc *scan) planned(pl *plan, units []*unit) {
 	pl.units, pl.phase = units, done
+	units = sc.toRead(units)
 	if n := len(sc.units); n == 0 || len(units) == 0 || sc.dueOf(sc.units[n-1]) <= sc.dueOf(units[0]) {
 		sc.units = append(sc.units, units...)
 	} else {
@@ -403,7 +407,8 @@ func (sc *scan) match(u *unit, rd *reader, one []byte, f found, copied bool) int
 	}
 	blk := &u.cand.Block
 	if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
-		if !sc.sure(&f, one, blk.Counted, u.cand.Sure, rd.m) {
+		var is bool
+		if f.ms, f.serial, is = store.Decided(sc.q, one, blk.Counted, u.cand.Sure, rd.m.Typed); !is {
 			return 0
 		}
 	} else {

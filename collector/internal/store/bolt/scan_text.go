@@ -11,34 +11,26 @@ var _ store.TextScanner = (*snapshot)(nil)
 
 // ScanText implements store.TextScanner.
 func (sn *snapshot) ScanText(ctx context.Context, q *query.Query, fn func(*store.Found) error) error {
-	sc := newScan(ctx, sn, q, true)
+	sc := newScan(ctx, sn, q, true, nil)
 	var out store.Found // used again for each
 	sc.give = func(u *unit, pos int) error {
-		f, blk := &u.matched[pos], &u.cand.Block
-		text := f.text
-		if f.text = nil; text == nil {
+		text := u.matched[pos].text
+		if u.matched[pos].text = nil; text == nil {
 			if text = sc.textAgain(u, pos); text == nil {
 				return nil
 			}
 		}
-		out = store.Found{Key: query.Key{Ms: f.ms, Node: f.node, Serial: f.serial}, Batch: f.batch,
-			Host: blk.Host, Text: text, Counted: blk.Counted, Origin: f.origin}
+		out = sc.found(u, pos, text)
 		return fn(&out)
 	}
 	return sc.all()
 }
 
-// sure decides of an event that meets what the query asks of values, by the index: whether it
-// lies within the query's times and has its serial; and where it meets that only if it has a record of a type that is asked for, whether it has one.
-// It reads no more than the stamp, which it puts into f, and types.
-func (sc *scan) sure(f *found, text []byte, counted, met bool, m *query.Matcher) bool {
-	var is bool
-	if met {
-		f.ms, f.serial, is = store.Stamp(text, counted)
-	} else if f.ms, f.serial, is, met = store.StampOf(text, counted, m.Typed); !met {
-		return false
-	}
-	return (sc.q.Unparsable || is) && store.InTime(sc.q, f.ms) && (!sc.q.HasSerial || f.serial == sc.q.Serial)
+// found returns an event of a unit that matches.
+func (sc *scan) found(u *unit, pos int, text []byte) store.Found {
+	f, blk := &u.matched[pos], &u.cand.Block
+	return store.Found{Key: query.Key{Ms: f.ms, Node: f.node, Serial: f.serial}, Batch: f.batch,
+		Host: blk.Host, Text: text, Counted: blk.Counted, Origin: f.origin}
 }
 
 // seek is read for a block's text of which events are wanted that the query looks for by a field's number, and nothing is known of their

@@ -88,7 +88,7 @@ func (sn *snapshot) Close() error {
 
 // Scan calls fn with the matching events in order; see store.Snapshot.
 func (sn *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
-	sc := newScan(ctx, sn, q, false)
+	sc := newScan(ctx, sn, q, false, nil)
 	sc.events(fn)
 	return sc.all()
 }

@@ -84,3 +84,12 @@ func (r *BatchReader) Next() uint64 {
 
 // unzigzag is the reverse of what binary.AppendVarint does to its number.
 func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
+
+// NewBatchReader returns a reader of the batches of a block's events as Batches.Runs has them, or of one batch, where there are no runs. Runs that say too
+// little, or anything else, give some batch.
+func NewBatchReader(runs []byte, batch uint64, events uint32) BatchReader {
+	if len(runs) == 0 {
+		return BatchReader{batch: batch, left: uint64(events)}
+	}
+	return BatchReader{runs: varint.NewReader(runs)}
+}

@@ -48,10 +48,10 @@ func NewCodec(workers int) (*Codec, error) {
 	return c, nil
 }
 
-// NewReader makes a codec that only opens groups, on one processor, none of whose frames unpacks to more than frame bytes, and no
-// part of a dictionary to more than part: for groups from strangers. The caller closes it.
-func NewReader(frame, part uint64) (*Codec, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(frame, part)), zstd.WithDecoderMaxWindow(8<<20))
+// NewReader makes a codec that only opens groups and frames, on so many processors (0: all), none of whose frames unpacks to more than frame bytes, and no
+// part of a dictionary to more than part: for what comes from strangers. The caller closes it.
+func NewReader(workers int, frame, part uint64) (*Codec, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(workers), zstd.WithDecoderMaxMemory(max(frame, part)), zstd.WithDecoderMaxWindow(8<<20))
 	if err != nil {
 		return nil, fmt.Errorf("set up decompression: %w", err)
 	}

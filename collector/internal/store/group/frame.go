@@ -74,22 +74,31 @@ func (g *Group) stored(i uint32) ([]byte, error) {
 // unpackFrame is Text for the bytes of a frame as they are stored.
 func (g *Group) unpackFrame(buf []byte, i uint32, b []byte) ([]byte, error) {
 	f := rawFrame(g.frames[int(i)*frameSize:])
-	if crc32.Checksum(b, castagnoli) != f.crc {
-		return nil, damaged("checksum of frame %d", i)
+	text, err := g.unpackStored(buf, b, f.raw, f.crc)
+	if err != nil {
+		return nil, fmt.Errorf("unpack frame %d: %w", i, err)
 	}
-	if uint64(f.raw) > g.c.frame {
-		return nil, damaged("frame %d of %d bytes", i, f.raw)
+	return text, nil
+}
+
+// unpackStored unpacks the bytes of a frame, of which its table has the size of its text and a checksum.
+func (g *Group) unpackStored(buf, b []byte, raw, crc uint32) ([]byte, error) {
+	if crc32.Checksum(b, castagnoli) != crc {
+		return nil, damaged("its checksum is another one")
+	}
+	if uint64(raw) > g.c.frame {
+		return nil, damaged("its text has %d bytes", raw)
 	}
 	form := byte(formPlain)
 	if g.version > batchVersion {
 		if len(b) == 0 {
-			return nil, damaged("frame %d has no form", i)
+			return nil, damaged("it has no form")
 		}
 		form, b = b[0], b[1:]
 	}
-	if cap(buf) < int(f.raw)+decodeMargin {
-		// f.raw may be wrong: room is made for no more than 256 times b at first.
-		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
+	if cap(buf) < int(raw)+decodeMargin {
+		// raw may be wrong: room is made for no more than 256 times b at first.
+		buf = make([]byte, 0, min(int(raw), 256*len(b)+4096)+decodeMargin)
 	}
 	var text []byte
 	var err error
@@ -97,15 +106,15 @@ func (g *Group) unpackFrame(buf []byte, i uint32, b []byte) ([]byte, error) {
 	case formPlain:
 		text, err = g.c.dec.DecodeAll(b, buf[:0])
 	case formRows:
-		text, err = g.unpackRows(buf, b, int(f.raw))
+		text, err = g.unpackRows(buf, b, int(raw))
 	default:
 		err = fmt.Errorf("its form is %d", form)
 	}
 	if err != nil {
-		return nil, damaged("unpack frame %d: %v", i, err)
+		return nil, damaged("%v", err)
 	}
-	if len(text) != int(f.raw) {
-		return nil, damaged("frame %d unpacked to %d bytes, %d were said", i, len(text), f.raw)
+	if len(text) != int(raw) {
+		return nil, damaged("unpacked to %d bytes, %d were said", len(text), raw)
 	}
 	return text, nil
 }

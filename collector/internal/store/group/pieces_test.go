@@ -137,7 +137,7 @@ func shownOf(c *Codec, g *Group, ordinals []int64) (s *Shown, pieces [][]byte, n
 func TestShown(t *testing.T) {
 	t.Parallel()
 	c := codec(t)
-	r, err := NewReader(64<<20, 32<<20)
+	r, err := NewReader(1, 64<<20, 32<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func FuzzShown(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	r, err := NewReader(8<<20, 8<<20)
+	r, err := NewReader(1, 8<<20, 8<<20)
 	if err != nil {
 		f.Fatal(err)
 	}

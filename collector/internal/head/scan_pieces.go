@@ -1,0 +1,86 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+var _ store.PieceScanner = (*Head)(nil)
+
+// ScanPieces implements store.PieceScanner: what lies in memory comes first. Error: store.ErrNoPieces where the store gives none.
+func (h *Head) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Piece) error) (err error) {
+	if q.Batches || q.After != nil || q.Origin || q.Limit > 0 {
+		return store.ErrNoPieces
+	}
+	behind, err := h.catchUp(ctx)
+	if err != nil {
+		return err
+	}
+	q = h.also(q)
+	now, snap, err := h.moment(ctx, q, withOpen(q))
+	if err != nil {
+		return fmt.Errorf("search the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	pieces, ok := snap.(store.PieceScanner)
+	if !ok {
+		return store.ErrNoPieces
+	}
+	if err := inMemory(ctx, q, now.selectFrom(q, snap), fn); err != nil {
+		return err
+	}
+	err = pieces.ScanPieces(ctx, q, fn)
+	if err == nil || errors.Is(err, store.ErrDamaged) {
+		err = errors.Join(err, errors.Join(h.damage...), behind)
+	}
+	return err
+}
+
+// inMemory gives those events of memory that match, each behind its equals of the store.
+func inMemory(ctx context.Context, q *query.Query, refs []store.Ref, fn func(*store.Piece) error) error {
+	slices.SortStableFunc(refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
+	if q.Reverse {
+		slices.Reverse(refs)
+	}
+	m, n := query.NewMatcher(q), uint64(0)
+	var list []store.Found
+	size := 0
+	flush := func() error {
+		if len(list) == 0 {
+			return nil
+		}
+		p := &store.Piece{Early: true, Part: math.MaxUint32, Group: n, Found: list, MinMs: list[0].Ms, MaxMs: list[len(list)-1].Ms}
+		if q.Reverse { // the later of equal events come first
+			p.Group, p.MinMs, p.MaxMs = math.MaxUint64-n, p.MaxMs, p.MinMs
+		}
+		n++
+		list, size = nil, 0
+		return fn(p)
+	}
+	for i := range refs {
+		ev := refs[i].Event()
+		if !m.Match(ev) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			continue
+		}
+		f := refs[i].Found(ev)
+		if f.Batch == 0 { // it is open, and will be of a later batch than all that are there
+			f.Batch = math.MaxUint64
+		}
+		list = append(list, f)
+		if size += len(f.Text); size >= textsBytes || len(list) == textsEvents {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}

@@ -1,0 +1,116 @@
+package order
+
+import (
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// unit is a piece that is read, and merged. The goroutine that reads it closes ready behind that; then it is the merge's.
+type unit struct {
+	p     *store.Piece
+	frame *Frame // of its block
+	ready chan struct{}
+
+	list   []place
+	off    bool // texts are not kept: there are too many, and each is unpacked again
+	counts bool // its bytes are counted in Order.held
+	err    error
+}
+
+// place is an event that matches: of a block where its text lies, else which of p.Found it is.
+type place struct {
+	ms       int64
+	serial   uint64
+	batch    uint64
+	off, len uint32
+	text     []byte
+}
+
+// reader reads units. It is for one goroutine.
+type reader struct {
+	q     *query.Query
+	m     *query.Matcher
+	codec *group.Codec
+}
+
+// read looks which events of the unit match. keep says whether their texts are kept.
+func (r *reader) read(u *unit, keep bool) {
+	defer close(u.ready)
+	if b := u.p.Block; b != nil {
+		u.off = !keep
+		if err := r.block(u, b); err != nil {
+			u.err = fmt.Errorf("a block of %s that the collector has sent as it is stored (group %d, block %d): %w", b.Host, u.p.Group, u.p.Index, err)
+		}
+	} else {
+		u.list = make([]place, len(u.p.Found))
+		for i := range u.p.Found {
+			f := &u.p.Found[i]
+			u.list[i] = place{ms: f.Ms, serial: f.Serial, batch: f.Batch, off: uint32(i)}
+		}
+	}
+	if r.q.Reverse && u.p.Block != nil {
+		for i, j := 0, len(u.list)-1; i < j; i, j = i+1, j-1 {
+			u.list[i], u.list[j] = u.list[j], u.list[i]
+		}
+	}
+}
+
+// block reads the events of a block. What was read before an error stays.
+func (r *reader) block(u *unit, b *store.PieceBlock) error {
+	frame, err := u.frame.unpack(r.codec)
+	if err != nil {
+		return err
+	}
+	text, err := cut(b, frame)
+	if err != nil {
+		return err
+	}
+	batches := group.NewBatchReader(b.Batches, b.Batch, b.Events)
+	u.list = make([]place, 0, min(int(b.Events), len(text)/3)) // no event is shorter
+	for rest := text; len(rest) > 0; {
+		one, more, err := store.CutText(rest, b.Counted)
+		if err != nil {
+			return err
+		}
+		at := len(text) - len(rest)
+		rest = more
+		e := place{batch: batches.Next(), off: uint32(at), len: uint32(len(one))}
+		var is bool
+		if e.ms, e.serial, is = store.Decided(r.q, one, b.Counted, b.Sure, r.m.Typed); !is {
+			continue
+		}
+		if !u.off {
+			e.text = one
+		}
+		u.list = append(u.list, e)
+	}
+	return nil
+}
+
+// host is whose the events of a unit are, if they are all of one.
+func (u *unit) node(i int) string {
+	if u.p.Block != nil {
+		return u.p.Block.Host
+	}
+	return u.p.Found[u.list[i].off].Node
+}
+
+// found returns event i of the unit; text is read again where it was not kept.
+func (u *unit) found(i int, again func() ([]byte, error)) (store.Found, error) {
+	e, b := &u.list[i], u.p.Block
+	if b == nil {
+		return u.p.Found[e.off], nil
+	}
+	text := e.text
+	if text == nil {
+		all, err := again()
+		if err != nil || uint64(e.off)+uint64(e.len) > uint64(len(all)) {
+			return store.Found{}, fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged)
+		}
+		text = all[e.off : e.off+e.len : e.off+e.len]
+	}
+	return store.Found{Key: query.Key{Ms: e.ms, Node: b.Host, Serial: e.serial}, Batch: e.batch, Host: b.Host, Text: text, Counted: b.Counted}, nil
+}
