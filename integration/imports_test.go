@@ -121,7 +121,8 @@ var mayImport = map[string][]string{
 	"collector/internal/eventtree":           {"pkg/event"},
 	"collector/internal/evidence":            {"collector/internal/eventtree", "collector/internal/seal", "collector/internal/store", "pkg/checkpoint", "pkg/event", "pkg/fsys", "pkg/query", "pkg/seglog"}, // seglog: its tests
 	"collector/internal/hold":                {"collector/internal/jsonfile", "collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"},
-	"collector/internal/store/group/rows":    {"collector/internal/store", "internal/need", "pkg/varint"}, // store: its tests
+	"collector/internal/store/group/rows":    {"collector/internal/store", "internal/need", "pkg/varint"},          // store: its tests
+	"collector/internal/store/order":         {"collector/internal/store", "pkg/event", "pkg/query", "pkg/tables"}, // tables: its tests
 	"collector/internal/store/group":         {"collector/internal/eventtree", "collector/internal/store", "pkg/query", "pkg/event", "pkg/record", "pkg/varint"},
 
 	"collector/internal/retention": {"collector/internal/store", "pkg/conf", "pkg/metrics", "pkg/wake"},

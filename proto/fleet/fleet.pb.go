@@ -1497,8 +1497,10 @@ type Block struct {
 	Off  uint32 `protobuf:"varint,5,opt,name=off,proto3" json:"off,omitempty"`
 	Size uint32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
 	// The frame that has this place, of 64, and what is put there first.
-	Place         uint32 `protobuf:"varint,7,opt,name=place,proto3" json:"place,omitempty"`
-	Frame         *Frame `protobuf:"bytes,8,opt,name=frame,proto3" json:"frame,omitempty"`
+	Place uint32 `protobuf:"varint,7,opt,name=place,proto3" json:"place,omitempty"`
+	Frame *Frame `protobuf:"bytes,8,opt,name=frame,proto3" json:"frame,omitempty"`
+	// How many of its events match; at most, where several types are asked for.
+	Matches       uint32 `protobuf:"varint,9,opt,name=matches,proto3" json:"matches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1587,6 +1589,13 @@ func (x *Block) GetFrame() *Frame {
 		return x.Frame
 	}
 	return nil
+}
+
+func (x *Block) GetMatches() uint32 {
+	if x != nil {
+		return x.Matches
+	}
+	return 0
 }
 
 // Frame is a frame of a group as it is stored: see collector/internal/store/group/FORMAT.md.
@@ -6318,7 +6327,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\abatches\x18\b \x01(\fR\abatches\x120\n" +
 	"\x05texts\x18\t \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x120\n" +
 	"\x05block\x18\n" +
-	" \x01(\v2\x1a.auditfleet.fleet.v1.BlockR\x05block\"\xcf\x01\n" +
+	" \x01(\v2\x1a.auditfleet.fleet.v1.BlockR\x05block\"\xe9\x01\n" +
 	"\x05Block\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x18\n" +
@@ -6327,7 +6336,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x03off\x18\x05 \x01(\rR\x03off\x12\x12\n" +
 	"\x04size\x18\x06 \x01(\rR\x04size\x12\x14\n" +
 	"\x05place\x18\a \x01(\rR\x05place\x120\n" +
-	"\x05frame\x18\b \x01(\v2\x1a.auditfleet.fleet.v1.FrameR\x05frame\"\x8f\x01\n" +
+	"\x05frame\x18\b \x01(\v2\x1a.auditfleet.fleet.v1.FrameR\x05frame\x12\x18\n" +
+	"\amatches\x18\t \x01(\rR\amatches\"\x8f\x01\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\rR\x03raw\x12\x10\n" +

@@ -99,7 +99,7 @@ func (p *pieceSender) add(x *store.Piece) error {
 // block makes a block's message, with its frame where who gets it does not have that.
 func (p *pieceSender) block(out *fleet.Piece, b *store.PieceBlock) error {
 	out.Batch, out.Batches = b.Batch, b.Batches
-	out.Block = &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Off: b.Off, Size: b.Len}
+	out.Block = &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Matches: b.Matches, Off: b.Off, Size: b.Len}
 	place, had := p.frames.put(b.Frame)
 	if out.Block.Place = place; had {
 		return nil
@@ -166,7 +166,7 @@ func (c *Client) scanPieces(ctx context.Context, req *fleet.SearchRequest, q *qu
 			}
 			return r.response(resp, add)
 		})
-	}, func(list []store.Found) error { return fn(&store.Texts{List: list}) })
+	}, fn)
 }
 
 // response reads a response's pieces.

@@ -290,7 +290,7 @@ func (x *watched) counts(m any) {
 		events(r.GetEvents())
 		for _, p := range r.GetPieces() {
 			texts(p.GetTexts())
-			a.Results, a.Sent = a.Results+uint64(p.GetBlock().GetEvents()), a.Sent+uint64(p.GetBlock().GetSize())
+			a.Results, a.Sent = a.Results+uint64(p.GetBlock().GetMatches()), a.Sent+uint64(p.GetBlock().GetSize())
 		}
 	case fleet.SentTexts:
 		texts(r.Texts)

@@ -36,6 +36,7 @@ type PieceBlock struct {
 	Events   uint32
 	Counted  bool
 	Sure     bool   // all of them match but for time and serial; else those with a record of a type that is asked for
+	Matches  uint32 // how many match; at most, where several types are asked for
 	Off, Len uint32 // in the frame's text
 	Batch    uint64 // of all its events; 0: as Batches says
 	Batches  []byte // collector/internal/store/group/FORMAT.md

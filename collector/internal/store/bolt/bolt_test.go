@@ -6,12 +6,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/order/ordertest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 func TestMain(m *testing.M) {
 	need.Parallel(6) // they wait for the disk
+	storetest.Also = ordertest.Same
 	goleak.VerifyTestMain(m)
 }
 

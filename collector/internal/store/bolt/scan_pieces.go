@@ -14,9 +14,12 @@ func (sn *snapshot) ScanPieces(ctx context.Context, q *query.Query, fn func(*sto
 	return newScan(ctx, sn, q, true, fn).all()
 }
 
-// whole reports whether a unit's block goes out as it is stored: of one of which not all events match without being parsed, or few, these do.
+// whole reports whether a unit's block goes out as it is stored: all of it may match, and the index decides of it, or many of its events have a type that is asked for.
 func (sc *scan) whole(u *unit) bool {
-	return sc.emit != nil && u.cand.Want == nil && (u.cand.Sure || sc.types) && u.cand.Block.Host != "" && u.plan.origins == nil && sc.q.AfterBatch == 0
+	c, q := &u.cand, sc.q
+	dense := c.Sure || sc.types && 4*uint64(c.Met) >= uint64(c.Block.Events)
+	return sc.emit != nil && dense && c.Want == nil && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
+		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs)
 }
 
 // toRead returns those of a plan's units that workers read; mu is held.
@@ -47,7 +50,7 @@ func (sc *scan) piece(u *unit) error {
 		}
 		return sc.emit(p)
 	}
-	b := &store.PieceBlock{Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: u.cand.Sure, Off: blk.Off, Len: blk.Len,
+	b := &store.PieceBlock{Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: u.cand.Sure, Matches: u.cand.Met, Off: blk.Off, Len: blk.Len,
 		Frame: frameKey{pl.p, pl.id, blk.Frame}}
 	if pl.frames.Picks() {
 		b.Templates = frameKey{pl.p, pl.id, 0}

@@ -213,6 +213,9 @@ type Candidate struct {
 	Want []uint32
 	// Sure says that these do match, but for what is no condition: their times, serials and hosts.
 	Sure bool
+	// Met is how many of its events meet what is asked but for times, serials and hosts, or a greater number. It is that number itself where all of them
+	// do (Sure), and where a query asks for one type and for nothing else.
+	Met uint32
 
 	before uint32 // events of its frame before its own
 	plain  bool   // no block of its frame up to this one is counted
@@ -223,10 +226,9 @@ type Candidate struct {
 // table, never a frame. An event that is not in the plan does not match; one that is may
 // still not match.
 func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
-	// set has the events that meet all conditions so far; nil stands for every event. loose has the
-	// blocks in which set has events that may not meet one of them.
+	// set has the events that meet all conditions so far; nil stands for every event.
 	var set bitset
-	loose := newBitset(g.numBlocks())
+	loose := &looseBlocks{newBitset(g.numBlocks()), make([]uint32, g.numBlocks())}
 	decide := conds.Decide(q) && g.version >= readVersion
 	for i := range conds {
 		s, err := g.matchCondition(&conds[i], loose)
@@ -272,7 +274,10 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
-		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), before: before, plain: plain}
+		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), Met: blk.Events, before: before, plain: plain}
+		if len(conds) == 1 && loose.has(i) {
+			c.Met = min(loose.met[i], blk.Events)
+		}
 		if set != nil {
 			n := set.count(blk.First, blk.First+blk.Events)
 			if n == 0 {
@@ -305,10 +310,16 @@ func (p *inFrame) next(blk *Block) (before uint32, plain bool) {
 	return before, !p.counted
 }
 
+// looseBlocks are blocks of which events are taken for such that meet a condition and may not meet it, and how many do.
+type looseBlocks struct {
+	bitset
+	met []uint32
+}
+
 // matchCondition returns the events that may meet a condition: those that have, by the dictionaries
 // of its fields, a value that it accepts. It adds the blocks to loose of which the dictionaries
 // do not say which of their events these are.
-func (g *Group) matchCondition(c *store.Condition, loose bitset) (bitset, error) {
+func (g *Group) matchCondition(c *store.Condition, loose *looseBlocks) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	if g.version < readVersion {
 		if g.overlooks(c) {
@@ -331,6 +342,9 @@ func (g *Group) matchCondition(c *store.Condition, loose bitset) (bitset, error)
 			if addedField(f) { // the group is older than the field: nothing is known of it
 				set.fill(0, uint32(g.Summary.Events))
 				loose.fill(0, uint32(g.numBlocks()))
+				for i := range loose.met {
+					loose.met[i] = 1<<32 - 1 // it may be all of them
+				}
 			}
 			continue
 		}
@@ -351,7 +365,7 @@ func (g *Group) matchCondition(c *store.Condition, loose bitset) (bitset, error)
 }
 
 // addValue adds the events that have a value, as addPostings does.
-func (g *Group) addValue(set, loose bitset, d *dict, i int) error {
+func (g *Group) addValue(set bitset, loose *looseBlocks, d *dict, i int) error {
 	p, err := d.postings(i)
 	if err != nil {
 		return err
@@ -361,7 +375,7 @@ func (g *Group) addValue(set, loose bitset, d *dict, i int) error {
 
 // addPostings adds the events of encoded postings to set; of postings by blocks, all events of
 // these blocks, which it adds to loose, unless that is nil, where not all of their events are meant.
-func (g *Group) addPostings(set, loose bitset, p []byte) error {
+func (g *Group) addPostings(set bitset, loose *looseBlocks, p []byte) error {
 	head, k := binary.Uvarint(p)
 	if k <= 0 {
 		return damaged("postings without a head")
@@ -412,7 +426,8 @@ func (g *Group) addPostings(set, loose bitset, p []byte) error {
 		blk, _ := rawBlock(g.blocks[int(at)*blockSize:])
 		set.fill(blk.First, blk.First+blk.Events)
 		if loose != nil && count < uint64(blk.Events) {
-			loose[at/64] |= 1 << (at % 64)
+			loose.bitset[at/64] |= 1 << (at % 64)
+			loose.met[at] += min(uint32(count), 1<<32-1-loose.met[at])
 		}
 	}
 	return nil

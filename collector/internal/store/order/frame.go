@@ -40,29 +40,31 @@ type Frame struct {
 
 	mu   sync.Mutex // guards all below
 	uses int        // blocks that are still to be read
-	text []byte     // nil: it is not unpacked, or not kept
+	text *text      // nil: it is not unpacked, or not kept
 }
 
-// unpack returns the frame's text, which is nobody's to change; it is kept while other blocks of it are to be read.
-func (f *Frame) unpack(c *group.Codec) ([]byte, error) {
+// unpack returns the frame's text, which is nobody's to change, and the caller's to release; it is kept while other blocks of it are to be read.
+func (f *Frame) unpack(c *group.Codec) (*text, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	text := f.text
-	if text == nil {
+	x := f.text
+	if x == nil {
 		t, err := f.Templates.read(c)
 		if err != nil {
 			return nil, err
 		}
-		if text, err = c.Unpack(nil, &f.Stored, t); err != nil {
+		x = newText()
+		if x.b, err = c.Unpack(x.b, &f.Stored, t); err != nil {
 			return nil, err
 		}
+		f.text = x
 	}
-	if f.uses--; f.uses > 0 {
-		f.text = text
-	} else {
+	x.hold()
+	if f.uses--; f.uses <= 0 {
 		f.text = nil
+		x.release()
 	}
-	return text, nil
+	return x, nil
 }
 
 // use notes that a block of the frame is to be read.

@@ -47,22 +47,22 @@ type ordering struct {
 	units  chan *unit // in the order in which they came
 	own    reader     // the merge's, for what is unpacked again
 	again  map[*unit][]byte
-	list   []store.Found
-	bytes  int
+	out    *texts // that wait to be given
+	bytes  int    // of them
 	last   time.Time
-	give   func([]store.Found) error
+	give   func(query.Texts) error
 	errs   []error
 	beyond int // errors that are not said
 }
 
-// Run gives the events of an answer to give, some at a time, in order; who gets them may keep them. receive calls its function with the answer's
+// Run gives the events of an answer to give, some at a time, in order; who gets them may keep them, or calls Done. receive calls its function with the answer's
 // pieces as they come, and returns what that returns. After an error of receive that wraps store.ErrDamaged all that came is given before Run returns it. ErrStop of
 // give ends the answer without an error.
-func Run(ctx context.Context, q *query.Query, receive func(ctx context.Context, fn func(Piece) error) error, give func([]store.Found) error) error {
+func Run(ctx context.Context, q *query.Query, receive func(ctx context.Context, fn func(Piece) error) error, give func(query.Texts) error) error {
 	return run(ctx, q, maxHeld, receive, give)
 }
 
-func run(ctx context.Context, q *query.Query, most int64, receive func(ctx context.Context, fn func(Piece) error) error, give func([]store.Found) error) error {
+func run(ctx context.Context, q *query.Query, most int64, receive func(ctx context.Context, fn func(Piece) error) error, give func(query.Texts) error) error {
 	codec, err := newCodec()
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (o *ordering) run() error {
 		f, err := u.found(pos, func() ([]byte, error) { return o.textAgain(u) })
 		if err != nil {
 			o.addError(err)
-		} else if err := o.add(f); err != nil {
+		} else if err := o.add(f, u); err != nil {
 			return err
 		}
 		o.advance(u, pos+1)
@@ -186,7 +186,7 @@ func (o *ordering) fill() error {
 
 // wait waits for a piece, and gives what has waited long meanwhile.
 func (o *ordering) wait() (u *unit, more bool, err error) {
-	if len(o.list) > 0 {
+	if o.out != nil {
 		late := time.NewTimer(giveDelay - time.Since(o.last))
 		defer late.Stop()
 		select {
@@ -217,8 +217,11 @@ func (o *ordering) advance(u *unit, pos int) {
 		if u.counts {
 			o.held.Add(-int64(u.p.Block.Len))
 		}
+		if u.text != nil {
+			u.text.release()
+		}
 		delete(o.again, u)
-		u.list = nil
+		u.list, u.text = nil, nil
 		return
 	}
 	e := &u.list[pos]
@@ -227,7 +230,7 @@ func (o *ordering) advance(u *unit, pos int) {
 }
 
 // mostAgain is of how many units the texts that were unpacked again are kept.
-const mostAgain = 16
+const mostAgain = 64
 
 // textAgain unpacks a unit's block again.
 func (o *ordering) textAgain(u *unit) ([]byte, error) {
@@ -239,7 +242,7 @@ func (o *ordering) textAgain(u *unit) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := cut(u.p.Block, frame)
+	text, err := cut(u.p.Block, frame.b) // it is never released, for nobody knows which events have parts of it
 	if err != nil {
 		return nil, err
 	}
@@ -253,33 +256,29 @@ func (o *ordering) textAgain(u *unit) ([]byte, error) {
 	return text, nil
 }
 
-// add takes the answer's next event.
-func (o *ordering) add(f store.Found) error {
-	if o.list == nil {
-		o.list = make([]store.Found, 0, giveEvents)
+// add takes the answer's next event, which is of u.
+func (o *ordering) add(f store.Found, u *unit) error {
+	if o.out == nil {
+		o.out = newTexts()
 	}
-	o.list = append(o.list, f)
-	if o.bytes += len(f.Text); o.bytes >= giveBytes || len(o.list) == giveEvents {
+	o.out.add(f, u.text)
+	n := len(o.out.List)
+	if o.bytes += len(f.Text); o.bytes >= giveBytes || n == giveEvents {
 		return o.flush()
 	}
-	return o.stale()
-}
-
-// stale gives events that have waited long.
-func (o *ordering) stale() error {
-	if len(o.list) == 0 || time.Since(o.last) < giveDelay {
-		return nil
+	if n%64 == 0 && time.Since(o.last) >= giveDelay {
+		return o.flush()
 	}
-	return o.flush()
+	return nil
 }
 
 func (o *ordering) flush() error {
-	list := o.list
-	o.list, o.bytes, o.last = nil, 0, time.Now()
-	if len(list) == 0 {
+	out := o.out
+	o.out, o.bytes, o.last = nil, 0, time.Now()
+	if out == nil {
 		return nil
 	}
-	return o.give(list)
+	return o.give(out)
 }
 
 // addError notes what is wrong with a block; the rest is given.

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -15,8 +16,8 @@ type unit struct {
 	ready chan struct{}
 
 	list   []place
-	off    bool // texts are not kept: there are too many, and each is unpacked again
-	counts bool // its bytes are counted in Order.held
+	text   *text // where the texts are; nil: they are not kept, for there are too many, and each is unpacked again
+	counts bool  // its bytes are counted in ordering.held
 	err    error
 }
 
@@ -40,8 +41,7 @@ type reader struct {
 func (r *reader) read(u *unit, keep bool) {
 	defer close(u.ready)
 	if b := u.p.Block; b != nil {
-		u.off = !keep
-		if err := r.block(u, b); err != nil {
+		if err := r.block(u, b, keep); err != nil {
 			u.err = fmt.Errorf("a block of %s that the collector has sent as it is stored (group %d, block %d): %w", b.Host, u.p.Group, u.p.Index, err)
 		}
 	} else {
@@ -58,22 +58,37 @@ func (r *reader) read(u *unit, keep bool) {
 	}
 }
 
+// mostEvents bounds the events of a block: its text has some hundred KiB, or is one event's.
+const mostEvents = 1 << 20
+
 // block reads the events of a block. What was read before an error stays.
-func (r *reader) block(u *unit, b *store.PieceBlock) error {
+func (r *reader) block(u *unit, b *store.PieceBlock, keep bool) error {
 	frame, err := u.frame.unpack(r.codec)
 	if err != nil {
 		return err
 	}
-	text, err := cut(b, frame)
+	if keep {
+		u.text = frame
+	} else {
+		defer frame.release()
+	}
+	text, err := cut(b, frame.b)
 	if err != nil {
 		return err
 	}
+	if b.Events > mostEvents {
+		return fmt.Errorf("%w: it has %d events", store.ErrDamaged, b.Events)
+	}
 	batches := group.NewBatchReader(b.Batches, b.Batch, b.Events)
 	u.list = make([]place, 0, min(int(b.Events), len(text)/3)) // no event is shorter
-	for rest := text; len(rest) > 0; {
+	rest := text
+	for range b.Events {
 		one, more, err := store.CutText(rest, b.Counted)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		}
+		if empty(one, b.Counted) {
+			return fmt.Errorf("%w: an event without a record", store.ErrDamaged)
 		}
 		at := len(text) - len(rest)
 		rest = more
@@ -82,7 +97,7 @@ func (r *reader) block(u *unit, b *store.PieceBlock) error {
 		if e.ms, e.serial, is = store.Decided(r.q, one, b.Counted, b.Sure, r.m.Typed); !is {
 			continue
 		}
-		if !u.off {
+		if keep {
 			e.text = one
 		}
 		u.list = append(u.list, e)
@@ -90,7 +105,16 @@ func (r *reader) block(u *unit, b *store.PieceBlock) error {
 	return nil
 }
 
-// host is whose the events of a unit are, if they are all of one.
+// empty reports whether an event has no record, which who reads events relies on.
+func empty(text []byte, counted bool) bool {
+	if !counted {
+		return text[0] == '\n'
+	}
+	n, _ := binary.Uvarint(text)
+	return n == 0
+}
+
+// node is whose event i of the unit is.
 func (u *unit) node(i int) string {
 	if u.p.Block != nil {
 		return u.p.Block.Host

@@ -158,8 +158,14 @@ func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 		t.Errorf("%+v: %d events, %d as text, and they differ from %d on:\n%s\n%s", q, len(out), len(texts), i,
 			clip(strings.Join(out[i:min(i+1, len(out))], "")), clip(strings.Join(texts[i:min(i+1, len(texts))], "")))
 	}
+	if Also != nil {
+		Also(t, snap, q, out)
+	}
 	return out
 }
+
+// Also is given each answer of Collect and the snapshot that it is of, for what else must give the same; nil: nothing. It is set before the first test.
+var Also func(t testing.TB, snap store.Snapshot, q *query.Query, answer []string)
 
 // Place runs the tests of everything that store.Place promises.
 func Place(t *testing.T, env Env) {
