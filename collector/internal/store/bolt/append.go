@@ -169,6 +169,7 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventt
 	})
 	if err == nil {
 		s.folded = folded
+		p.beside += sizeOf(all) + sizeOf(followed)
 	}
 	return p, err
 }

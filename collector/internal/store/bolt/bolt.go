@@ -71,7 +71,8 @@ type Store struct {
 	compacting compacting
 	list       listing
 
-	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, folded and keptID
+	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, folded, keptID and renewed
+	renewed  time.Time  // when a file was begun last for the room in the one before: see renew
 	folded   int64      // the hour in which the ledger was folded last: see foldOld
 	keptID   uint64     // the last batch that a senders' partition says is the last: see keepID
 	// passedOn counts pieces of the account that one partition gives to another; it grows with appendMu held, before the piece is read: see passSome.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 )
@@ -124,6 +126,7 @@ func (s *Store) passSome(p *partition) (more bool, err error) {
 	}
 	s.passedOn.Add(1)
 	list, last, more, err := p.piece(string(after))
+	heir.beside += sizeOf(list)
 	if err != nil || len(list) == 0 && after == nil { // it knows nothing
 		return false, err
 	}
@@ -171,4 +174,35 @@ func (p *partition) piece(after string) (list []store.KV, last []byte, more bool
 		return err
 	})
 	return list, last, more, err
+}
+
+// renewEvery is how often at most another file is begun for the room in the one that is written.
+const renewEvery = 10 * time.Minute
+
+// renew begins another file where the one that is written has no group any more, and much more room than what stands beside groups takes: what waited there is delivered, bbolt
+// gives no room back, and where that was the disk's last, senders would be refused until the next day. slack is how much that is at least. It reports whether it has begun one.
+func (s *Store) renew(slack int64) (bool, error) {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	closed, cur := s.closed, s.cur
+	s.mu.Unlock()
+	at := s.opts.now()
+	if closed || cur == nil || len(cur.entries) > 0 || at.Sub(s.renewed).Abs() < renewEvery {
+		return false, nil
+	}
+	// Pages are not full, and some are free that were written anew.
+	if size := int64((&partView{p: cur}).stats().DiskBytes); size < 3*cur.beside+slack { //nolint:gosec // of a file
+		return false, nil
+	}
+	s.renewed = at
+	ms := at.UnixMilli()
+	return true, s.rotate(cur, ms-ms%ledger.Hour-keepHours)
+}
+
+func sizeOf(list []store.KV) (size int64) {
+	for _, kv := range list {
+		size += int64(len(kv.Key) + len(kv.Value))
+	}
+	return size
 }

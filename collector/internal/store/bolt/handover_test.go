@@ -259,3 +259,88 @@ func TestAccountBeginsNoFile(t *testing.T) {
 	down.Store(false)
 	empty(t, o)
 }
+
+// What had waited for the engine gives its room on the disk back once it is delivered, also of the file that is written; an account that is large has no other file begun.
+func TestDeliveredGivesRoom(t *testing.T) {
+	t.Parallel()
+	clock := goneDay(1)
+	local, m := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return clock }}), storetest.NewMemory()
+	var down atomic.Bool
+	m.Fault = func(bool) error {
+		if down.Load() {
+			return errBusyEngine
+		}
+		return nil
+	}
+	o := quick(local, m)
+	defer func() { must(t, o.Close()) }()
+	o.times.file = 8 << 20
+	id := uint64(0)
+	add := func(b *store.Batch) {
+		t.Helper()
+		id++
+		b.ID, b.LSN = id, id
+		must(t, o.Append(t.Context(), b))
+	}
+	account := &store.Batch{Day: store.DayOf(goneDay(1))}
+	for i := range 2000 {
+		r := &ledger.Row{Start: goneDay(1).UnixMilli(), Length: ledger.Day, Counts: []ledger.Count{{Slot: 7, Records: 5, Events: 1}}}
+		account.Ledger = append(account.Ledger, store.HostLedger{Host: fmt.Sprintf("host%d", i), Tracker: make([]byte, 100), Rows: []*ledger.Row{r}})
+	}
+	add(account)
+	add(goneBatch(t, 1, 2)) // the next day's file has the account
+	empty(t, o)
+	size := func() (files int, bytes uint64) {
+		st, err := local.Stats(t.Context())
+		must(t, err)
+		return len(st.Parts), st.DiskBytes
+	}
+	name := func() store.Part {
+		local.appendMu.Lock()
+		defer local.appendMu.Unlock()
+		return local.cur.part
+	}
+	for until := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if n, _ := size(); n == 1 || time.Now().After(until) {
+			break
+		}
+	}
+	_, before := size()
+	if name() != (store.Part{Day: store.DayOf(goneDay(2)), N: 1}) || before < 512<<10 {
+		t.Fatalf("the account, %d bytes, is in %s", before, name())
+	}
+	down.Store(true)
+	for range 40 {
+		b := goneBatch(t, id+1, 2)
+		storetest.Fill(b.Events, storetest.NewGenerator(id+100, storetest.Templates(t), 3, goneDay(2)), 3000)
+		add(b)
+	}
+	if n, full := size(); n != 1 || full < before+uint64(o.times.file)/2 {
+		t.Fatalf("%d files, %d bytes wait", n, full-before)
+	}
+	local.appendMu.Lock()
+	clock = clock.Add(time.Hour)
+	local.appendMu.Unlock()
+	down.Store(false)
+	empty(t, o)
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if n, now := size(); n == 1 && now < before+uint64(o.times.file/4) {
+			break
+		}
+	}
+	if n, now := size(); n != 1 || now > before+uint64(o.times.file/4) {
+		t.Errorf("%d files of %d bytes, %d before", n, now, before)
+	}
+	is := name()
+	local.appendMu.Lock()
+	clock = clock.Add(time.Hour)
+	local.appendMu.Unlock()
+	add(goneBatch(t, id+1, 2))
+	empty(t, o)
+	if name() != is {
+		t.Errorf("%s was begun after %s for nothing", name(), is)
+	}
+	if got := judged(t, o, "host1999", 1); !slices.Equal(got, []string{"5 records"}) {
+		t.Errorf("%q", got)
+	}
+}

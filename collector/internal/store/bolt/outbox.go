@@ -219,7 +219,10 @@ func (o *Outbox) Sealed() <-chan struct{} { return o.local.Sealed() }
 
 // CatchUp implements seal.Keeper. It makes no trees: the groups are gone once they are delivered, and what the engine has then may be another
 // thing than what was stored. Batches that were appended without a tree have none.
-func (o *Outbox) CatchUp(ctx context.Context, _ bool) error { return o.local.CatchUp(ctx, false) }
+func (o *Outbox) CatchUp(ctx context.Context, _ bool) error {
+	o.noteForCheckpoint(ctx)
+	return o.local.CatchUp(ctx, false)
+}
 
 // ProveEvents implements seal.Keeper. Its pieces are gone with a group, so without it nothing of a batch could be proved.
 func (o *Outbox) ProveEvents(yes bool) { o.local.ProveEvents(yes) }

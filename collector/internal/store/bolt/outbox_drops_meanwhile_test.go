@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
@@ -153,5 +154,38 @@ func TestOutboxReadNotedInTime(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, o.drops.noted); diff != "" || tries == 0 {
 		t.Errorf("noted (-want +got):\n%s", diff)
+	}
+}
+
+// A checkpoint has what others have dropped up to then, whenever it was looked for last, and does not wait for a look that is under way.
+func TestOutboxDropsBeforeCheckpoint(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	o := newOutbox(open(t, Options{Dir: t.TempDir()}), m, outboxTimes{patience: time.Minute, again: time.Millisecond, most: time.Millisecond, look: time.Hour, file: usualTimes.file})
+	defer func() { must(t, o.Close()) }()
+	for d := range 3 {
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(d+1), d)))
+	}
+	empty(t, o)
+	must(t, o.noteDrops(t.Context())) // behind the look at the start
+	drops := func() (n int) {
+		must(t, o.CatchUp(t.Context(), true))
+		for _, l := range leavesOf(t, o.local, seal.Dropped) {
+			if l.Flags&seal.Elsewhere != 0 {
+				n++
+			}
+		}
+		return n
+	}
+	must(t, m.DropBy(store.Part{Day: store.DayOf(goneDay(0)), N: 1}, "ffff", "max_days = 2"))
+	if n := drops(); n != 1 {
+		t.Errorf("the log has %d drops, of 1", n)
+	}
+	must(t, m.DropBy(store.Part{Day: store.DayOf(goneDay(1)), N: 1}, "ffff", "max_days = 1"))
+	o.noting.Lock()
+	n := drops()
+	o.noting.Unlock()
+	if n != 1 || drops() != 2 {
+		t.Errorf("the log has %d drops beside a look", n)
 	}
 }

@@ -64,6 +64,7 @@ type partition struct {
 	id        seglog.ID         // of the store, as the file says; zero: it says nothing
 	compacted *layout.Compacted // its mark; nil: batches are appended to it, or were
 	imported  string            // the import that it is of; "": what senders sent, or not only that. Set before others know p
+	beside    int64             // bytes of hosts and their account that came from other files since it was opened; guarded by Store.appendMu
 
 	// Guarded by Store.mu, once the partition is one of the store's.
 	place   uint64  // the last batch by the file's own state, or by compaction's mark; of an import, the last one in it

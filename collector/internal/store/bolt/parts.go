@@ -229,7 +229,7 @@ func (s *Store) beginPart(cur *partition, st *store.State) error {
 		return err
 	}
 	p := s.newPart(part)
-	p.id, p.place = s.list.id, st.ID
+	p.id, p.place, p.beside = s.list.id, st.ID, sizeOf(hosts)+sizeOf(followed)
 	err = p.create(func(tx *bbolt.Tx) error {
 		bkt := tx.Bucket(layout.BucketHosts)
 		bkt.FillPercent = hostsFill
