@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	lockholder "github.com/auditfleet/auditfleet/internal/holder"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -41,6 +42,10 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 		}
 		if !errors.Is(err, fsys.ErrLocked) || time.Now().After(until) || !exclusive || serves(f) {
 			who := holder(f)
+			if exclusive && errors.Is(err, fsys.ErrLocked) && !serves(f) { // whatever pid a server left in there
+				_, by := lockholder.Of(path)
+				who = fmt.Sprintf("by a command that reads it, %s: it was waited for %v; wait for it to end, or end it", by, max(wait, 0).Round(time.Second))
+			}
 			_ = f.Close() // nothing was written
 			if errors.Is(err, fsys.ErrLocked) {
 				return nil, fmt.Errorf("%w %s", store.ErrInUse, who)

@@ -317,7 +317,11 @@ func TestLock(t *testing.T) {
 	if err := b.Drop(context.Background(), store.Part{}, "max_days = 1"); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("drop in a read-only store: %v", err)
 	}
-	// A server that starts waits for readers.
+	// A server that starts waits for readers, and then says who reads: the pid in the file is that of who served it last.
+	if _, err := Open(Options{Dir: dir, LockTimeout: 20 * time.Millisecond}); !errors.Is(err, store.ErrInUse) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("by a command that reads it, pid %d (", os.Getpid())) || strings.Contains(err.Error(), "its socket") {
+		t.Errorf("beside readers: %v", err)
+	}
 	go func() { time.Sleep(100 * time.Millisecond); a.Close(); b.Close() }()
 	w := open(t, Options{Dir: dir, LockTimeout: time.Minute})
 	if err := w.Close(); err != nil {
