@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/proxied", "collector/internal/seldom", "pkg/metrics", "pkg/wake"},
 	"collector/internal/proxied":  {"proto/proxy"},
 	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
-	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
+	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
 	"collector/internal/importer": {"collector/internal/head", "collector/internal/journal", "collector/internal/store", "pkg/event", "pkg/importing", "pkg/oldlogs", "pkg/query", "pkg/record"}, // journal: its tests
 	"collector/internal/api":      {"collector/internal/importer", "pkg/importing", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "pkg/terminal", "proto"},
 	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "collector/internal/seal", "pkg/checkpoint", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},                                                                                                                 // seal, checkpoint: its benchmark

@@ -325,6 +325,7 @@ func retain(c *server.Config) settings.Setting {
 		Doc: "Another time for some events, or a size of their own, a line for each class: HOSTS: 400d, HOSTS: 50G, key KEY: 7d, or both limits with a comma between them; * stands for any text, ? for a byte.\n" +
 			"An event is of the first class that it belongs to, by its host or by a key; all others are kept as max_days says.\n" +
 			"Compaction divides days into classes, so compact must be yes, and what was not divided by the lines that stand there now is kept for the longest time of all.\n" +
+			"Where the events are in a cluster, what comes is divided as it is stored there, by the lines that stand there then, and compact does not matter.\n" +
 			"Under max_bytes, and where the disk needs room, what would be dropped first anyway goes first.\n" +
-			"Each class costs compaction another reading of a day."}
+			"Each class costs compaction another reading of a day, and a batch that goes to a cluster two inserts of its own: 30 ms, or 100 ms with three replicas."}
 }

@@ -205,6 +205,16 @@ func (k *maker) byEvents(p *Proof, g *group.Group, leaf *seal.Leaf) (changed, er
 // byTree is byEvents with the tree at hand.
 func (k *maker) byTree(p *Proof, t *batchTree, leaf *seal.Leaf) (changed, err error) {
 	tree, m := t.tree, t.m
+	if t.some != nil {
+		switch root, ok := t.some.Root(); {
+		case len(m.ordinals) != t.wanted:
+			return errGone, nil
+		case !ok || root != leaf.EventsRoot || t.some.Len() != int64(leaf.Events):
+			return errChanged, nil
+		}
+		p.Events, p.Of = m.events, t.some.Len()
+		return nil, p.rest(t.some, m.ordinals)
+	}
 	switch {
 	case len(m.ordinals) != t.wanted:
 		return errGone, nil
@@ -262,7 +272,9 @@ func (k *maker) show(p *Proof, g *group.Group, tree *eventtree.Tree, ordinals []
 }
 
 // rest adds the hashes of a tree that the known leaves do not give.
-func (p *Proof) rest(tree *eventtree.Tree, known []int64) error {
+func (p *Proof) rest(tree interface {
+	Prove(known []int64) ([]eventtree.Hash, error)
+}, known []int64) error {
 	hashes, err := tree.Prove(known)
 	for _, h := range hashes {
 		p.Tree = append(p.Tree, hex.EncodeToString(h[:]))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
@@ -89,26 +90,41 @@ func (k *maker) waits(ctx context.Context, id uint64) (is bool, err error) {
 	return true, nil
 }
 
-// treeOf makes the tree of what was read again of a batch, or says why that is not what was stored.
+// treeOf makes the tree of what was read again of a batch, or says why that is not what was stored. Of a batch that was divided by classes some may be dropped: that others stay
+// is proved all the same.
 func (k *maker) treeOf(r *store.Reread, leaf *seal.Leaf) *batchTree {
-	if r.Dropped {
+	lost := r.Lost(store.DividedOf(leaf.Why, leaf.Events))
+	for _, d := range lost {
+		if slices.ContainsFunc(r.Drops, func(x store.DroppedPart) bool { return store.IsDropOf(x.Class, d.Name) }) {
+			r.Without(d)
+		}
+	}
+	if r.Rest() == 0 && r.Events > 0 {
 		return &batchTree{why: errors.New("the day of the batch was dropped while the bundle was made")}
 	}
 	if differs := r.Differs(); differs != "" {
 		return &batchTree{why: fmt.Errorf("%w: %s", errChanged, differs)}
 	}
 	list := k.batches[r.Batch]
-	t := &batchTree{tree: eventtree.NewTree(len(r.Hashes)), m: k.matcher(list), wanted: len(list)}
+	t := &batchTree{some: eventtree.NewPartial(r.Hashes), m: k.matcher(list), wanted: len(list)}
+	for _, d := range r.Around {
+		_ = t.some.Around(int64(min(d.First, 1<<40)), int64(min(d.Events, 1<<40)), d.Proof) // what does not fit makes no root
+	}
 	for i, hash := range r.Hashes {
+		if hash == (eventtree.Hash{}) {
+			continue
+		}
 		mixed, is := r.Mixed[uint64(i)]
 		if !is {
 			mixed = hash
 		}
 		t.m.match(int64(i), hash, mixed)
-		t.tree.Add(hash)
 	}
-	if t.tree.Root() != leaf.EventsRoot {
-		return &batchTree{why: fmt.Errorf("%w: the text, sender or receipts of some of its %d events", errChanged, r.Events)}
+	if r.Rest() < r.Events && len(t.m.ordinals) < t.wanted {
+		return &batchTree{why: errors.New("a class of the batch was dropped while the bundle was made")}
+	}
+	if root, ok := t.some.Root(); !ok || root != leaf.EventsRoot {
+		return &batchTree{why: fmt.Errorf("%w: the text, sender or receipts of some of its %d events", errChanged, r.Rest())}
 	}
 	return t
 }

@@ -21,6 +21,7 @@ import (
 // batchTree is the tree over the events of a batch, and which of them were found.
 type batchTree struct {
 	tree   *eventtree.Tree
+	some   *eventtree.Partial // instead of tree: of a batch of which classes were dropped
 	m      *matcher
 	wanted int
 	tied   bool  // the order of some is not known

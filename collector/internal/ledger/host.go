@@ -15,6 +15,8 @@ const (
 	// after: whoever makes times up can fill so many rows, and no more.
 	oldest = 400 * Day
 	newest = Day
+	// Oldest and Newest say so to who counts beside it.
+	Oldest, Newest = oldest, newest
 	// ahead is how far before its receipt a time may be answered for: a clock that jumps forward
 	// must not make what comes then complete.
 	ahead = 10 * minute

@@ -184,7 +184,11 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 // within is the part of an account's copy of a time. What was dropped since it was made, whose collector did not write that any more, is not there; where the begin is open
 // the answer begins behind that, as the collector's own does.
 func within(c *fleet.Coverage, drops []store.DroppedPart, at, from, to int64) *fleet.Coverage {
-	drops = slices.DeleteFunc(slices.Clone(drops), func(d store.DroppedPart) bool { return !d.DayGone || d.At.UnixMilli() <= at })
+	// Of a class by hosts all that these have of the day is gone with it; what an event has a key of is not told here.
+	ofHost := func(d *store.DroppedPart) bool {
+		return d.ClassGone && !store.IsKeyClass(d.Class) && query.NodeIs(d.Class, string(c.GetHost()))
+	}
+	drops = slices.DeleteFunc(slices.Clone(drops), func(d store.DroppedPart) bool { return !d.DayGone && !ofHost(&d) || d.At.UnixMilli() <= at })
 	if from == 0 {
 		for i := range drops {
 			from = max(from, (drops[i].Part.Day + 1).Time().UnixMilli())

@@ -24,6 +24,11 @@ func TestAbsentDrops(t *testing.T) {
 	part := func(d int, when int64, gone bool) store.DroppedPart {
 		return store.DroppedPart{Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: time.UnixMilli(when), DayGone: gone}
 	}
+	ofClass := func(d int, class string) []store.DroppedPart {
+		p := part(d, at+1, false)
+		p.Class, p.ClassGone = class, true
+		return []store.DroppedPart{p}
+	}
 	l := &list{accounts: []store.MemberHost{{Host: "web1", At: at, Data: data}}}
 	ask := func(from, to int64) (out string) {
 		t.Helper()
@@ -50,6 +55,9 @@ func TestAbsentDrops(t *testing.T) {
 		{[]store.DroppedPart{part(0, at+1, true)}, day(0), day(3), "lost from day 0, 0 records; retention of day 0 to 1, was complete"},
 		{[]store.DroppedPart{part(0, at+1, true)}, day(1), day(3), "complete from day 1, 0 records"},
 		{[]store.DroppedPart{part(0, at+1, true)}, 0, 0, "complete from day 1, 0 records"},
+		{ofClass(0, "web*"), day(0), day(3), "lost from day 0, 0 records; retention of day 0 to 1, was complete"},
+		{ofClass(0, "db*"), day(0), day(3), "complete from day 0, 30 records"},
+		{ofClass(0, "key web1"), day(0), day(3), "complete from day 0, 30 records"},
 	} {
 		l.drops = c.drops
 		if got := ask(c.from, c.to); got != c.want {

@@ -3,6 +3,8 @@ package seal
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -72,3 +74,39 @@ const ClusterPart = "cluster "
 
 // ClusterWord begins the reason of a leaf that says what another engine has dropped, where that is the engine's word and not the collector's own.
 const ClusterWord = "by the collector of the store "
+
+// classWord begins what a leaf says of a drop that was one of a class.
+const classWord = "class "
+
+// clusterSays stands before the reason that a cluster gives.
+const clusterSays = ", as the cluster says: "
+
+// WhyDropped says why a part of an engine was dropped, with the class of retention that its events were of, unless that is empty.
+func WhyDropped(class, why string) string {
+	if class == "" {
+		return why
+	}
+	return classWord + strconv.Quote(class) + ": " + why
+}
+
+// WhyByCluster is that of what is the cluster's word.
+func WhyByCluster(by, at, class, why string) string {
+	return ClusterWord + by + " on " + at + clusterSays + WhyDropped(class, why)
+}
+
+// DroppedClass returns the class that WhyDropped or WhyByCluster has put into a reason; "" where it has none.
+func DroppedClass(why string) string {
+	if strings.HasPrefix(why, ClusterWord) {
+		_, why, _ = strings.Cut(why, clusterSays)
+	}
+	rest, ok := strings.CutPrefix(why, classWord)
+	if !ok {
+		return ""
+	}
+	quoted, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return ""
+	}
+	class, _ := strconv.Unquote(quoted)
+	return class
+}

@@ -47,6 +47,7 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	s.intake.SetNames(names)
 	s.head.SetMayName(mayName(trust))
 	s.space.SetLimits(cfg.Space)
+	s.divide(cfg.Retention) // before it: what is divided is known by name
 	s.retention.SetLimits(cfg.Retention)
 	return s.alerts.Reload(cfg.Alerts)
 }

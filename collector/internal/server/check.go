@@ -10,6 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -55,10 +56,7 @@ func (s *Server) checkChangeable(cfg *Config) (names *intake.Names, trust *trust
 	if err := s.checkPlugins(&cfg.Plugins); err != nil {
 		return nil, nil, err
 	}
-	if len(cfg.Retention.Rules) > 0 && s.cfg.cluster != "" {
-		return nil, nil, errors.New("retain divides days by compaction, and the days of a cluster are not divided: remove the lines of retain; max_days holds for all")
-	}
-	if len(cfg.Retention.Rules) > 0 && !cfg.Compact {
+	if len(cfg.Retention.Rules) > 0 && !cfg.Compact && !s.elsewhere() {
 		return nil, nil, errors.New("retain divides days by compaction, and compact is no: set compact = yes, or remove the lines of retain")
 	}
 	if err := alert.Check(cfg.Alerts); err != nil {
@@ -69,6 +67,12 @@ func (s *Server) checkChangeable(cfg *Config) (names *intake.Names, trust *trust
 	}
 	trust, err = readTrusted(cfg)
 	return names, trust, err
+}
+
+// elsewhere reports whether a cluster has the events: they are divided as they are stored there.
+func (s *Server) elsewhere() bool {
+	at, err := engine.Elsewhere(s.cfg.Store)
+	return s.cfg.cluster != "" || err == nil && at != ""
 }
 
 // checkSeal looks at the key that signs the log; that there is none is no error.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -111,11 +112,13 @@ func (b *bundling) count(ctx context.Context, q *query.Query) (n int64, err erro
 	return n, err
 }
 
-// logged is a batch by its leaf.
+// logged is a batch by its leaf, or what it has of a class.
 type logged struct {
 	batch, events uint64
 	part          string
 	day           store.Day
+	class         string
+	of            store.Divided
 }
 
 const (
@@ -154,28 +157,46 @@ func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.R
 	if err != nil {
 		return nil, err
 	}
+	still := map[store.Day]map[string][]uint64{} // by store.ClassKey: batches of which something is there, ascending
 	for day, of := range days {
-		of = slices.DeleteFunc(of, func(batch uint64) bool { return there[batch] == 0 })
-		slices.Sort(of)
-		days[day] = of
+		still[day] = map[string][]uint64{}
+		for i := range of {
+			if x := &of[i]; x.of.CountIn(there[x.batch]) > 0 {
+				still[day][store.ClassKey(x.class)] = append(still[day][store.ClassKey(x.class)], x.batch)
+			}
+		}
+		for _, batches := range still[day] {
+			slices.Sort(batches)
+		}
 	}
 	aside := map[uint64]bool{}
 	if a, err := store.Able[store.Asider](b.store, "say what was set aside"); err == nil {
 		aside = a.SetAside()
 	}
 	var fewer, never, counted, own, told lacking
+	classes := map[string]*[2]lacking{} // of those that were dropped class by class: by this collector's word, and by the cluster's
+	classOf := func(l *logged) *[2]lacking {
+		if classes[l.class] == nil {
+			classes[l.class] = &[2]lacking{}
+		}
+		return classes[l.class]
+	}
 	for _, l := range list {
-		is := there[l.batch]
+		is := l.of.CountIn(there[l.batch])
 		if is >= l.events {
 			if !touched(l.batch) {
 				counted.add(l, l.events)
 			}
 			continue
 		}
-		mine, dropped := isDropped(gone, &l, days[l.day])
+		mine, dropped := isDropped(gone, &l, still[l.day])
 		switch {
 		case aside[l.batch] && is == 0:
 			never.add(l, l.events)
+		case dropped && l.class != "" && mine:
+			classOf(&l)[0].add(l, l.events)
+		case dropped && l.class != "":
+			classOf(&l)[1].add(l, l.events)
 		case dropped && mine:
 			own.add(l, l.events)
 		case dropped:
@@ -183,7 +204,11 @@ func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.R
 		default:
 			fewer.add(l, l.events-is)
 			if fewer.batches <= mostTaken {
-				fewer.said = append(fewer.said, fmt.Sprintf("batch %d of %s had %d events and has %d", l.batch, l.part, l.events, is))
+				of := ""
+				if l.class != "" {
+					of = fmt.Sprintf(" of the class %q", l.class)
+				}
+				fewer.said = append(fewer.said, fmt.Sprintf("batch %d of %s had %d events%s and has %d", l.batch, l.part, l.events, of, is))
 			}
 		}
 	}
@@ -195,6 +220,13 @@ func (b *bundling) takenOut(ctx context.Context, m *evidence.Making, far store.R
 	}
 	if told.batches > 0 {
 		all = append(all, fmt.Sprintf("%s of that time with %d events, perhaps some that were asked for, were dropped with their days as the cluster says: that is the word of whoever may write there", told.names(), told.events))
+	}
+	for _, class := range slices.Sorted(maps.Keys(classes)) {
+		for i, whose := range []string{"by this collector, as its log says", "as the cluster says: that is the word of whoever may write there"} {
+			if x := &classes[class][i]; x.batches > 0 {
+				all = append(all, fmt.Sprintf("what %s of that time had of the class %q, %d events, perhaps some that were asked for, was dropped %s", x.names(), class, x.events, whose))
+			}
+		}
 	}
 	if never.batches > 0 {
 		all = append(all, fmt.Sprintf("%s of that time with %d events, perhaps some that were asked for, were set aside as damaged, never delivered to the cluster", never.names(), never.events))
@@ -220,6 +252,20 @@ func elsewhere(l *seal.Leaf) (part store.Part, ok bool) {
 	return part, err == nil
 }
 
+// loggedOf returns what the leaf of a batch says of it: once, or of each of its classes. Few leaves have words, so the others are not read to their end.
+func loggedOf(l *seal.Leaf, text []byte, day store.Day) (list []logged) {
+	words := ""
+	if bytes.Contains(text, []byte(store.WordsBegin)) {
+		if whole, err := seal.ParseLeaf(text); err == nil {
+			words = whole.Why
+		}
+	}
+	for _, d := range store.DividedOf(words, l.Events) {
+		list = append(list, logged{l.Batch, d.Events, l.Part, day, d.Name, d})
+	}
+	return list
+}
+
 // asked returns the batches of the cluster that the log has and that may have events that are asked for.
 func (b *bundling) asked(ctx context.Context, m *evidence.Making) (list []logged, err error) {
 	q := m.Query
@@ -237,15 +283,15 @@ func (b *bundling) asked(ctx context.Context, m *evidence.Making) (list []logged
 				return true
 			}
 		}
-		list = append(list, logged{l.Batch, l.Events, l.Part, part.Day})
+		list = append(list, loggedOf(l, text, part.Day)...)
 		return len(list) <= mostLogged
 	})
 	return list, err
 }
 
 // onDays returns all batches of the cluster on some days, also of other times, and what the log says of parts of these days that were dropped. Error: errTooMany.
-func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (days map[store.Day][]uint64, drops map[store.Part]*seal.Leaf, err error) {
-	days, drops = map[store.Day][]uint64{}, map[store.Part]*seal.Leaf{}
+func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (days map[store.Day][]logged, drops map[store.Part]*seal.Leaf, err error) {
+	days, drops = map[store.Day][]logged{}, map[store.Part]*seal.Leaf{}
 	n := 0
 	_, err = b.log.Walk(ctx, 0, size, func(r *seal.Row) bool { return r.HasDay(from.String(), to.String()) }, func(_ int64, l *seal.Leaf, text []byte) bool {
 		part, ok := elsewhere(l)
@@ -254,8 +300,9 @@ func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (
 		}
 		switch l.Kind {
 		case seal.Batch:
-			days[part.Day] = append(days[part.Day], l.Batch)
-			n++
+			of := loggedOf(l, text, part.Day)
+			days[part.Day] = append(days[part.Day], of...)
+			n += len(of)
 		case seal.Dropped:
 			if whole, err := seal.ParseLeaf(text); err == nil {
 				drops[part] = whole
@@ -278,8 +325,12 @@ type lacking struct {
 }
 
 func (x *lacking) add(l logged, events uint64) {
-	x.batches, x.events = x.batches+1, x.events+events
-	if n := len(x.last); n > 0 && x.last[n-1]+1 == l.batch {
+	x.events += events
+	n := len(x.last)
+	if n > 0 && x.last[n-1] == l.batch { // another class of it
+		return
+	}
+	if x.batches++; n > 0 && x.last[n-1]+1 == l.batch {
 		x.last[n-1] = l.batch
 		return
 	}
@@ -305,6 +356,7 @@ func (x *lacking) names() string {
 // droppedRow is a row of batches that went with a part.
 type droppedRow struct {
 	day         store.Day
+	class       string
 	first, last uint64
 	own         bool // this collector has noted that it dropped the part
 }
@@ -312,7 +364,7 @@ type droppedRow struct {
 // dropped returns the rows that the log has by the collector's own word, and those that where the events are says.
 func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf) (list []droppedRow, err error) {
 	for part, l := range leaves {
-		list = append(list, droppedRow{part.Day, l.First, l.Last, !strings.HasPrefix(l.Why, seal.ClusterWord)})
+		list = append(list, droppedRow{part.Day, seal.DroppedClass(l.Why), l.First, l.Last, !strings.HasPrefix(l.Why, seal.ClusterWord)})
 	}
 	d, err := store.Able[store.Dropping](b.store, "say which parts are dropped")
 	if errors.Is(err, store.ErrUnable) {
@@ -320,15 +372,18 @@ func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf
 	}
 	drops, err := d.Drops(ctx)
 	for i := range drops {
-		list = append(list, droppedRow{drops[i].Part.Day, drops[i].First, drops[i].Last, false})
+		list = append(list, droppedRow{drops[i].Part.Day, drops[i].Class, drops[i].First, drops[i].Last, false})
 	}
 	return list, err
 }
 
 // isDropped reports whether a batch went with a part, and whether that is the collector's own word; see store.WentWith.
-func isDropped(list []droppedRow, l *logged, there []uint64) (own, is bool) {
+func isDropped(list []droppedRow, l *logged, there map[string][]uint64) (own, is bool) {
 	for _, d := range list {
-		if went, _ := store.WentWith(l.batch, d.first, d.last, there); went && d.day == l.day {
+		if !store.IsDropOf(d.class, l.class) {
+			continue
+		}
+		if went, _ := store.WentWith(l.batch, d.first, d.last, there[store.ClassKey(d.class)]); went && d.day == l.day {
 			own, is = own || d.own, true
 		}
 	}

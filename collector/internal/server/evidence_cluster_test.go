@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,4 +118,61 @@ func TestTakenOut(t *testing.T) {
 	}
 	add(o, 10, 3)
 	want("damaged", said(), "1 batches (9) of that time with 10 events, perhaps some that were asked for, were set aside as damaged, never delivered", evidence.TakenOut)
+}
+
+// Of batches that are divided by classes what was dropped of one is said with the class, and what is gone of another is taken out.
+func TestTakenOutClasses(t *testing.T) {
+	t.Parallel()
+	dir, m := filepath.Join(t.TempDir(), "store"), storetest.NewMemory()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	local, err := bolt.Open(bolt.Options{Dir: dir})
+	must(err)
+	o := bolt.NewOutbox(local, m)
+	t.Cleanup(func() { _ = o.Close() })
+	o.ProveEvents(true)
+	o.Divide(store.Classes{{Hosts: "web*"}})
+	m.Store = o.ID().String()
+	day := store.DayOf(storetest.Start)
+	for id := uint64(1); id <= 4; id++ {
+		tab := store.NewTable()
+		for i := range 5 {
+			for _, host := range []string{"web1", "db1"} {
+				tab.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=KERNEL msg=audit(%d.000:%d): text", host, storetest.Start.Unix(), 10*int(id)+i)))
+			}
+		}
+		must(o.Append(t.Context(), &store.Batch{ID: id, Day: day + store.Day(id/4), Events: tab, LSN: id}))
+	}
+	st, err := m.Stats(t.Context())
+	must(err)
+	for _, p := range st.Parts {
+		if p.Day == day && p.Class == "web*" {
+			must(o.Drop(t.Context(), p.Part, "retain = web*: 1d"))
+		}
+	}
+	said := func() string {
+		t.Helper()
+		must(o.CatchUp(t.Context(), false))
+		log, err := seal.OpenLog(seal.LogConfig{Tree: o.Seals(), Store: dir})
+		must(err)
+		b := &bundling{store: o, log: log}
+		list, err := b.takenOut(t.Context(), &evidence.Making{Query: &query.Query{}, Size: o.Seals().Size()}, o, func(uint64) bool { return true })
+		must(err)
+		return strings.Join(list, "; ")
+	}
+	const dropped = `what 3 batches (1 to 3) of that time had of the class "web*", 15 events, perhaps some that were asked for, was dropped by this collector, as its log says`
+	if got := said(); got != dropped {
+		t.Errorf("dropped: %q", got)
+	}
+	m.Attack(func(list []storetest.Held) []storetest.Held {
+		return slices.DeleteFunc(list, func(x storetest.Held) bool { return x.Batch == 2 && x.Host == "db1" })
+	})
+	if got := said(); !strings.Contains(got, dropped) || !strings.Contains(got, "at least 5 events of that time, perhaps some that were asked for, were "+evidence.TakenOut) ||
+		!strings.Contains(got, fmt.Sprintf("batch 2 of %s had 5 events of the class %q and has 0", day, store.Classes{{Hosts: "web*"}}.Rest())) {
+		t.Errorf("taken out: %q", got)
+	}
 }

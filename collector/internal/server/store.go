@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/roster"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
@@ -36,7 +37,16 @@ func (s *Server) openStore() error {
 		return explain(err)
 	}
 	s.store = st
+	s.divide(s.cfg.Retention)
 	return nil
+}
+
+// divide has the batches to come divided by the classes of retention, where another engine keeps the events: it writes none again. The embedded store divides days, when it
+// compacts them.
+func (s *Server) divide(l retention.Limits) {
+	if d, err := store.Able[store.Dividing](s.store, "divide batches"); err == nil {
+		d.Divide(l.Rules.Classes())
+	}
 }
 
 // openJournal opens the journal, which is not written yet.

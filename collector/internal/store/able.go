@@ -63,6 +63,7 @@ type Dropping interface {
 // DroppedPart is a part that is gone, and what of it was a place's own.
 type DroppedPart struct {
 	Part         Part
+	Class        string // of which its events were; "": of batches that were not divided
 	At           time.Time
 	By           string // the ID of the store whose collector has dropped it
 	Why          string // as Drop was told
@@ -71,4 +72,5 @@ type DroppedPart struct {
 	Events       uint64
 	MinMs, MaxMs int64 // of these
 	DayGone      bool  // no part of the day is left
+	ClassGone    bool  // of one with a class: no part of the day has events of it any more
 }

@@ -70,6 +70,8 @@ type Sealed struct {
 	ID uint64
 	// Day is the day of receipt.
 	Day Day
+	// Division says of which class each event is; nil: they are not divided. An engine gives each class parts of its own, and numbers the events by their places in it.
+	Division *Division
 	// Each calls fn with each event: host after host, by name, and of each host in order
 	// of time, node and serial. The event is valid until fn returns. An error of fn ends
 	// the walk and is returned as it is; any other error wraps ErrDamaged.
@@ -97,7 +99,7 @@ type PartStats struct {
 	Sealed                          bool // it is not being written
 	Received                        Day  // the last day on which its events were received
 	Compacted                       bool // its events happened on its day, as far as their hosts' clocks are trusted; else they were received on it
-	// Class is the name of the class of retention that its events are of; "" where it was not divided by classes.
+	// Class is the name of the class of retention that its events are of; "" where it was not divided by classes, Undivided where they may be of any.
 	Class string
 }
 

@@ -14,8 +14,44 @@ type Rereader interface {
 	// events' text, by which they are found, too.
 	Reread(ctx context.Context, list []*Reread, columns bool) error
 	// Counts returns how many events there are of each batch of the place that was received on a day, from one to another, also of batches that the
-	// place has never stored. Some may be counted twice. Batches of which a part was dropped are left out, wholly or as far as they are gone.
-	Counts(ctx context.Context, from, to Day) (map[uint64]uint64, error)
+	// place has never stored: in each part that it is in. Some may be counted twice. What is in parts that were dropped is left out.
+	Counts(ctx context.Context, from, to Day) (map[uint64][]Counted, error)
+}
+
+// Counted is how many events of a batch there are in a part, and the places of the first and the last of them.
+type Counted struct{ First, Last, Events uint64 }
+
+// CountOf adds up what there is of a batch.
+func CountOf(list []Counted) (n uint64) {
+	for _, c := range list {
+		n += c.Events
+	}
+	return n
+}
+
+// CountIn adds up what there is of one class of a batch. What lies in a part with other classes is taken for all that may be there.
+func (d *Divided) CountIn(list []Counted) (n uint64) {
+	for _, c := range list {
+		if d.Name == "" { // also what is at a place that the batch does not have
+			n += c.Events
+		} else if from, to := max(c.First, d.First), min(c.Last+1, d.First+d.Events); from < to {
+			n += min(to-from, c.Events)
+		}
+	}
+	return n
+}
+
+// DividedOf returns of which classes a batch's events are, as its leaf says in words; all of them are of the class "" where it was not divided.
+func DividedOf(words string, events uint64) []Divided {
+	if list := ParseWords(words, events); list != nil {
+		return list
+	}
+	return []Divided{{Events: events}}
+}
+
+// IsDropOf reports whether a drop of parts of a class has taken events of one of a batch.
+func IsDropOf(dropped, class string) bool {
+	return IsClass(class, dropped) || dropped == Undivided && class != ""
 }
 
 // RereadEvents and RereadBatches are how many are read again at once; a batch with more events is read alone. Each event takes some 170 bytes then.
@@ -50,14 +86,46 @@ type Reread struct {
 	// Strange are events that have no place in the batch, or another one's with other content, and Altered those that are not found by what they
 	// say, or not where they belong.
 	Strange, Altered uint64
-	// Dropped says that the part in which the batch was is dropped.
-	Dropped bool
+	// Around has, of a batch that is divided by classes, what completes the root around those of which there is something. It is the engine's word, by which no other root
+	// is made than that of what was stored.
+	Around []Divided
+	// Drops are the parts that are dropped in which something of the batch may have been.
+	Drops []DroppedPart
+
+	without []Divided // see Without
+}
+
+// Without leaves a class of the batch out, which was dropped: what there is of it may be deleted at any time.
+func (r *Reread) Without(d Divided) {
+	if end := d.First + d.Events; end <= uint64(len(r.Hashes)) && d.First <= end {
+		clear(r.Hashes[d.First:end])
+		r.without = append(r.without, d)
+	}
+}
+
+// Rest is how many events the batch has but for those that are left out.
+func (r *Reread) Rest() uint64 {
+	n := r.Events
+	for _, d := range r.without {
+		n -= min(n, d.Events)
+	}
+	return n
+}
+
+// Lost returns those classes of which events are gone.
+func (r *Reread) Lost(classes []Divided) (lost []Divided) {
+	for _, d := range classes {
+		if slices.Contains(r.Hashes[min(d.First, uint64(len(r.Hashes))):min(d.First+d.Events, uint64(len(r.Hashes)))], [32]byte{}) {
+			lost = append(lost, d)
+		}
+	}
+	return lost
 }
 
 // Begin forgets what was filled in.
 func (r *Reread) Begin() {
 	r.Hashes = make([][32]byte, r.Events)
-	r.Mixed, r.Strange, r.Altered = nil, 0, 0
+	r.Mixed, r.Strange, r.Altered, r.Around, r.Drops, r.without = nil, 0, 0, nil, nil, nil
 }
 
 // Add takes an event at a place: its hash, and that by the name that it goes by.
@@ -86,6 +154,9 @@ func (r *Reread) Gone() (n uint64) {
 		if r.Hashes[i] == ([32]byte{}) {
 			n++
 		}
+	}
+	for _, d := range r.without {
+		n -= min(n, d.Events)
 	}
 	return n
 }

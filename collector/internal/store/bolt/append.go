@@ -44,8 +44,12 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	var blob []byte
 	var sum group.Summary
 	var root eventtree.Hash
+	var division *store.Division
 	if b.Events != nil && b.Events.Stats().Events > 0 {
-		if s.proves.Load() && keepsSeal {
+		if classes := s.dividing(); len(classes) > 0 {
+			division = b.Events.Divide(classes)
+			blob, sum, root, err = s.codec.EncodeDivided(b.Events, division, s.proves.Load() && keepsSeal)
+		} else if s.proves.Load() && keepsSeal {
 			blob, sum, root, err = s.codec.EncodeWithRoot(b.Events)
 		} else {
 			blob, sum, err = s.codec.Encode(b.Events)
@@ -81,9 +85,13 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 		}
 		blob = nil
 	}
-	p, err := s.put(b, blob, &sum, root)
+	var classes []layout.Received
+	if division != nil {
+		classes = classesReceived(b, division)
+	}
+	p, err := s.put(b, blob, &sum, root, classes)
 	if errors.Is(err, store.ErrDamaged) && s.repairFor(b.Day, err) {
-		p, err = s.put(b, blob, &sum, root)
+		p, err = s.put(b, blob, &sum, root, classes)
 	}
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
@@ -131,7 +139,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 
 // put runs a batch's transaction in the day's partition, which is made when there is none.
 // appendMu is held.
-func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash) (*partition, error) {
+func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash, classes []layout.Received) (*partition, error) {
 	p, err := s.writable(b.Day)
 	if err != nil {
 		return nil, err
@@ -155,7 +163,7 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventt
 			}
 		}
 		if s.elsewhere.Load() { // before the rest of the ledger: see writeLedger
-			if err := addReceived(tx, b.Day, b.Ledger); err != nil {
+			if err := addReceived(tx, b.Day, b.Ledger, classes); err != nil {
 				return err
 			}
 		}

@@ -58,7 +58,7 @@ func eachKeys(tx *bbolt.Tx, after string, days []store.Day, fn func(host []byte,
 	}
 	kinds := []*hostKeys{{c: bkt.Cursor(), prefix: layout.Pasts}, {c: bkt.Cursor(), prefix: layout.Rows}}
 	for _, day := range days {
-		kinds = append(kinds, &hostKeys{c: bkt.Cursor(), prefix: layout.ReceivedFrom(day)})
+		kinds = append(kinds, &hostKeys{c: bkt.Cursor(), prefix: layout.ReceivedFrom(day)}, &hostKeys{c: bkt.Cursor(), prefix: layout.ClassReceivedFrom(day)})
 	}
 	for _, h := range kinds {
 		h.seek(after)
@@ -123,11 +123,20 @@ func daysReceived(tx *bbolt.Tx) (days []store.Day) {
 		return nil
 	}
 	c := bkt.Cursor()
-	for k, _ := c.Seek(layout.AllReceived); ; k, _ = c.Seek(layout.ReceivedFrom(days[len(days)-1] + 1)) {
-		day, ok := layout.ReceivedDay(k)
-		if !ok || len(days) > 0 && day <= days[len(days)-1] { // behind the last day that a key can have comes the first
-			return days
+	for _, kind := range []struct {
+		all  []byte
+		from func(store.Day) []byte
+	}{{layout.AllReceived, layout.ReceivedFrom}, {layout.AllOfClasses, layout.ClassReceivedFrom}} {
+		last, some := store.Day(0), false
+		for k, _ := c.Seek(kind.all); bytes.HasPrefix(k, kind.all); k, _ = c.Seek(kind.from(last + 1)) {
+			day, ok := layout.ReceivedDay(k)
+			if !ok || some && day <= last { // behind the last day that a key can have comes the first
+				break
+			}
+			last, some = day, true
+			days = append(days, day)
 		}
-		days = append(days, day)
 	}
+	slices.Sort(days)
+	return slices.Compact(days)
 }

@@ -201,7 +201,7 @@ func TestAgeBetweenPieces(t *testing.T) {
 		}
 		return goneDay(9)
 	}
-	must(t, p.s.age(map[store.Day]int64{store.DayOf(goneDay(1)): goneDay(9).UnixMilli(), store.DayOf(goneDay(3)): goneDay(9).UnixMilli()}))
+	must(t, p.s.age(gones{days: map[store.Day]int64{store.DayOf(goneDay(1)): goneDay(9).UnixMilli(), store.DayOf(goneDay(3)): goneDay(9).UnixMilli()}}))
 	must(t, p.s.dropHandedOver(t.Context(), math.MaxUint64))
 	for _, host := range []string{p.name(0), p.name(p.hosts - 1)} {
 		for d := 2; d <= 3; d++ {
@@ -221,7 +221,7 @@ func TestAgeOfReceiptAlone(t *testing.T) {
 		bkt := tx.Bucket(layout.BucketLedger)
 		return errors.Join(bkt.Delete(layout.RowKey(p.name(0), ledger.Day, goneDay(0).UnixMilli())), bkt.Delete(layout.RowKey(p.name(0), ledger.Day, goneDay(1).UnixMilli())))
 	}))
-	must(t, p.s.age(map[store.Day]int64{store.DayOf(goneDay(1)): goneDay(9).UnixMilli()}))
+	must(t, p.s.age(gones{days: map[store.Day]int64{store.DayOf(goneDay(1)): goneDay(9).UnixMilli()}}))
 	must(t, p.s.cur.view(func(tx *bbolt.Tx) error {
 		if days := daysReceived(tx); len(days) > 0 {
 			t.Errorf("what came on days %v is there", days)

@@ -182,7 +182,7 @@ func (s *Store) keepID() error {
 	if b.Hosts, err = s.uncounted(cur); err != nil {
 		return fmt.Errorf("count what was imported: %w", err)
 	}
-	p, err := s.put(b, nil, nil, eventtree.Hash{})
+	p, err := s.put(b, nil, nil, eventtree.Hash{}, nil)
 	if err != nil {
 		return fmt.Errorf("keep the last batch's number: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,10 +80,11 @@ type outboxTimes struct {
 var usualTimes = outboxTimes{patience: 5 * time.Second, again: time.Second, most: 10 * time.Second, look: time.Minute, file: 64 << 20}
 
 var (
-	_ store.Store   = (*Outbox)(nil)
-	_ store.Remote  = (*Outbox)(nil)
-	_ store.Spooler = (*Outbox)(nil)
-	_ seal.Keeper   = (*Outbox)(nil)
+	_ store.Store    = (*Outbox)(nil)
+	_ store.Remote   = (*Outbox)(nil)
+	_ store.Spooler  = (*Outbox)(nil)
+	_ store.Dividing = (*Outbox)(nil)
+	_ seal.Keeper    = (*Outbox)(nil)
 )
 
 // NewOutbox returns a place that keeps the events of local's batches in engine; its Close
@@ -122,6 +124,26 @@ func (s *Store) MarkElsewhere() error {
 		return err
 	}
 	s.version = layout.ElsewhereVersion
+	return nil
+}
+
+// Divide implements store.Dividing. The engine gets a batch as it was divided when it was appended.
+func (o *Outbox) Divide(c store.Classes) { o.local.divide(c) }
+
+// divide sets by which classes batches are divided from now on.
+func (s *Store) divide(c store.Classes) {
+	if c = slices.Clone(c); len(c) == 0 {
+		s.classes.Store(nil)
+		return
+	}
+	s.classes.Store(&c)
+}
+
+// dividing are the classes by which a batch is divided.
+func (s *Store) dividing() store.Classes {
+	if c := s.classes.Load(); c != nil && s.elsewhere.Load() {
+		return *c
+	}
 	return nil
 }
 

@@ -20,7 +20,7 @@ import (
 // drops is what is known of parts that the engine has dropped; guarded by Outbox.noting.
 type drops struct {
 	noted map[store.Part][2]uint64 // that the log has, their first and last batches; nil: it was not read yet
-	aged  map[store.Part]bool      // that the account has
+	aged  map[agedPart]bool        // that the account has
 	found map[store.Part][2]uint64 // what noted is to be, of the leaves that were read
 	read  int64                    // leaves that were read
 }
@@ -118,6 +118,10 @@ func (o *Outbox) noteDrops(ctx context.Context) error {
 
 // noteNew is noteDrops with noting held.
 func (o *Outbox) noteNew(ctx context.Context) error {
+	last, err := o.local.lastBatch()
+	if err != nil {
+		return err
+	}
 	list, err := o.Drops(ctx)
 	if err != nil || len(list) == 0 {
 		return err
@@ -127,7 +131,7 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 			return err
 		}
 	}
-	days, done := map[store.Day]int64{}, []store.Part{}
+	g, done := gones{days: map[store.Day]int64{}, classes: map[dayClass]int64{}, last: last}, []agedPart{}
 	for i := range list {
 		d := &list[i]
 		// A batch that was stored in a part while that was dropped may be told later.
@@ -141,15 +145,22 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 			}
 			o.drops.noted[d.Part] = [2]uint64{d.First, d.Last}
 		}
-		if d.DayGone && !o.drops.aged[d.Part] {
-			days[d.Part.Day] = max(days[d.Part.Day], d.At.UnixMilli())
-			done = append(done, d.Part)
+		if day := (agedPart{d.Part, false}); d.DayGone && !o.drops.aged[day] {
+			g.days[d.Part.Day] = max(g.days[d.Part.Day], d.At.UnixMilli())
+			done = append(done, day)
+		}
+		if class := (agedPart{d.Part, true}); d.ClassGone && d.Class != "" && !o.drops.aged[class] {
+			of := dayClass{d.Part.Day, d.Class}
+			g.classes[of] = max(g.classes[of], d.At.UnixMilli())
+			done = append(done, class)
 		}
 	}
-	if len(days) == 0 {
+	if len(done) == 0 {
 		return nil
 	}
-	if err := o.local.age(days); err != nil {
+	if err := o.local.age(g); errors.Is(err, errLater) {
+		return nil // the next look does it
+	} else if err != nil {
 		return fmt.Errorf("keep in the account which records were dropped: %w", err)
 	}
 	for _, part := range done {
@@ -177,8 +188,14 @@ func (o *Outbox) readNoted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.noted, d.found, d.aged = d.found, nil, map[store.Part]bool{}
+	d.noted, d.found, d.aged = d.found, nil, map[agedPart]bool{}
 	return nil
+}
+
+// agedPart is a part whose drop has ended its day, or its class of the day.
+type agedPart struct {
+	store.Part
+	class bool
 }
 
 // sealElsewhereDrop writes into the log that an engine has dropped a part, behind the leaves of its batches; own says that this process had it do so, and why.
@@ -192,8 +209,10 @@ func (s *Store) sealElsewhereDrop(d *store.DroppedPart, why string, own bool) er
 		return fmt.Errorf("keep the leaves of what was dropped in the log: %w", err)
 	}
 	if !own {
-		why = fmt.Sprintf("%s%s on %s, as the cluster says: %s", seal.ClusterWord, cmp.Or(d.By, "(which is not told)"), d.At.UTC().Format(time.RFC3339), d.Why)
-		s.log.Warn("the cluster says that a day of events was dropped, not by this process", "part", d.Part.String(), "store", d.By, "reason", d.Why, "events of this collector", d.Events)
+		why = seal.WhyByCluster(cmp.Or(d.By, "(which is not told)"), d.At.UTC().Format(time.RFC3339), d.Class, d.Why)
+		s.log.Warn("the cluster says that a day of events was dropped, not by this process", "part", d.Part.String(), "class", d.Class, "store", d.By, "reason", d.Why, "events of this collector", d.Events)
+	} else {
+		why = seal.WhyDropped(d.Class, why)
 	}
 	l := &seal.Leaf{Kind: seal.Dropped, Flags: seal.Elsewhere, Store: s.list.id, At: now().UnixMilli(), Part: seal.ClusterPart + d.Part.String(), First: d.First, Last: d.Last,
 		Groups: d.Batches, Events: d.Events, MinMs: d.MinMs, MaxMs: d.MaxMs, Why: seal.Clip(why)}

@@ -38,7 +38,7 @@ func TestAgeWhileHandedOver(t *testing.T) {
 		}
 		must(t, s.dropLocked(second.part, whyHandedOver, false))
 	}
-	must(t, s.age(map[store.Day]int64{store.DayOf(goneDay(0)): goneDay(9).UnixMilli(), store.DayOf(goneDay(1)): goneDay(9).UnixMilli()}))
+	must(t, s.age(gones{days: map[store.Day]int64{store.DayOf(goneDay(0)): goneDay(9).UnixMilli(), store.DayOf(goneDay(1)): goneDay(9).UnixMilli()}}))
 	if meanwhile != nil {
 		t.Fatal("nothing was handed over")
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,6 +156,107 @@ func TestOutboxDropsForged(t *testing.T) {
 		if !strings.HasPrefix(l.Why, seal.ClusterWord+m.Store+" on ") {
 			t.Errorf("it is taken for this place's own: %s", l.Why)
 		}
+	}
+	must(t, o.Close())
+}
+
+// A class that an engine elsewhere has dropped is in the account as far as it goes, and in the log with its name: what other classes have of the day is there, until that is
+// dropped, too. The batches are divided as they were when they came, whatever the rules are when they are delivered.
+func TestOutboxDropsClasses(t *testing.T) {
+	t.Parallel()
+	dir, m := t.TempDir(), storetest.NewMemory()
+	var away atomic.Bool
+	m.Fault = func(bool) error {
+		if away.Load() {
+			return errBusyEngine
+		}
+		return nil
+	}
+	begin := func(c ...store.Class) *Outbox {
+		o := quick(open(t, Options{Dir: dir}), m)
+		o.Divide(c)
+		return o
+	}
+	web, noise := store.Class{Hosts: "web*"}, store.Class{Key: "noise"}
+	o := begin(web, noise)
+	m.Store = o.ID().String()
+	add := func(id uint64, d int) {
+		t.Helper()
+		b := &store.Batch{ID: id, Day: store.DayOf(goneDay(d)), LSN: id, Events: store.NewTable()}
+		for h, host := range []string{"web1", "db1"} {
+			row := &ledger.Row{Start: goneDay(d).Add(3 * time.Hour).UnixMilli(), Length: ledger.Hour, Counts: []ledger.Count{{Slot: 0, Records: 6, Events: 6}}}
+			row.Stated.Add(row.Start, row.Start+ledger.Hour)
+			b.Ledger = append(b.Ledger, store.HostLedger{Host: host, Rows: []*ledger.Row{row}})
+			for i := range 6 {
+				key := []string{"(null)", `"noise"`}[i%2]
+				b.Events.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=SYSCALL msg=audit(%d.000:%d): arch=c000003e key=%s", host, goneDay(d).Add(3*time.Hour).Unix(), 100*int(id)+10*h+i, key)))
+			}
+		}
+		must(t, o.Append(t.Context(), b))
+	}
+	add(1, 0)
+	away.Store(true)
+	add(2, 0)
+	must(t, o.Close())
+	o = begin(noise)
+	add(3, 0)
+	away.Store(false)
+	add(4, 1)
+	empty(t, o)
+	drop := func(class, why string) {
+		t.Helper()
+		st, err := m.Stats(t.Context())
+		must(t, err)
+		for _, p := range st.Parts {
+			if p.Day == store.DayOf(goneDay(0)) && p.Class == class {
+				must(t, o.Drop(t.Context(), p.Part, why))
+				return
+			}
+		}
+		t.Fatalf("no part of %q: %+v", class, st.Parts)
+	}
+	want := func(when, host string, lines ...string) {
+		t.Helper()
+		var rows []*ledger.Row
+		_, err := o.Ledger(t.Context(), []string{host}, math.MinInt64, math.MaxInt64, func(_ string, r *ledger.Row) { rows = append(rows, r) })
+		must(t, err)
+		a := ledger.Judge(host, rows, ledger.Followed{}, ledger.Question{From: goneDay(0).UnixMilli(), To: goneDay(1).UnixMilli() - 1, Now: goneDay(90).UnixMilli()})
+		got := []string{fmt.Sprintf("%d records", a.Records)}
+		for _, x := range a.Intervals {
+			if x.Cause == ledger.Retention || x.Cause == ledger.ClassRetention {
+				got = append(got, fmt.Sprintf("%s: %d", x.Cause, x.N))
+			}
+		}
+		if d := cmp.Diff(lines, got); d != "" {
+			t.Errorf("%s: %s (-want +got):\n%s", when, host, d)
+		}
+	}
+	want("before", "web1", "18 records")
+	drop("web*", "retain = web*: 1d")
+	for range 2 { // also once more, after a restart
+		want("web* is dropped", "web1", "6 records", "retention: 12")
+		want("web* is dropped", "db1", "18 records")
+		must(t, o.Close())
+		o = begin()
+		must(t, o.noteDrops(t.Context()))
+	}
+	drop("key noise", "retain = key noise: 1d")
+	want("noise is dropped", "web1", "3 records", "retention: 12", "retention-key: 3")
+	want("noise is dropped", "db1", "9 records", "retention-key: 9")
+	drop(store.Classes{web, noise}.Rest(), "max_days = 1")
+	drop(store.Classes{noise}.Rest(), "max_days = 1")
+	want("the day is dropped", "web1", "0 records", "retention: 15", "retention-key: 3")
+	want("the day is dropped", "db1", "0 records", "retention: 9", "retention-key: 9")
+	var leaves []string
+	for _, l := range leavesOf(t, o.local, seal.Dropped) {
+		if l.Flags&seal.Elsewhere != 0 {
+			leaves = append(leaves, fmt.Sprintf("%d to %d, %d batches, %d events: %s; %q", l.First, l.Last, l.Groups, l.Events, l.Why, seal.DroppedClass(l.Why)))
+		}
+	}
+	if d := cmp.Diff([]string{`1 to 2, 2 batches, 12 events: class "web*": retain = web*: 1d; "web*"`, `1 to 3, 3 batches, 12 events: class "key noise": retain = key noise: 1d; "key noise"`,
+		`1 to 2, 2 batches, 6 events: class "* ` + store.Classes{web, noise}.Rest()[2:] + `": max_days = 1; "` + store.Classes{web, noise}.Rest() + `"`,
+		`3 to 3, 1 batches, 6 events: class "` + store.Classes{noise}.Rest() + `": max_days = 1; "` + store.Classes{noise}.Rest() + `"`}, leaves); d != "" {
+		t.Errorf("leaves (-want +got):\n%s", d)
 	}
 	must(t, o.Close())
 }

@@ -90,7 +90,11 @@ func (g sealedGroup) load() (sealed *store.Sealed, damage *error, err error) {
 	if err != nil {
 		return nil, damage, err
 	}
-	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Each: func(fn func(string, *event.Event) error) error {
+	division, err := x.Division()
+	if err != nil {
+		return nil, damage, err
+	}
+	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Division: division, Each: func(fn func(string, *event.Event) error) error {
 		var theirs error // of fn, and none of the group's
 		err := x.Each(func(host string, ev *event.Event) error {
 			theirs = fn(host, ev)

@@ -35,7 +35,7 @@ func (o *Outbox) Reread(ctx context.Context, list []*store.Reread, columns bool)
 }
 
 // Counts implements store.Rereader. What waits is counted, too.
-func (o *Outbox) Counts(ctx context.Context, from, to store.Day) (map[uint64]uint64, error) {
+func (o *Outbox) Counts(ctx context.Context, from, to store.Day) (map[uint64][]store.Counted, error) {
 	e, err := o.rereader()
 	if err != nil {
 		return nil, err
@@ -47,10 +47,29 @@ func (o *Outbox) Counts(ctx context.Context, from, to store.Day) (map[uint64]uin
 	}
 	for _, w := range waits {
 		if w.day >= from && w.day <= to {
-			all[w.id] = max(all[w.id], w.sum.Events)
+			all[w.id] = o.local.waitingClasses(w, all[w.id])
 		}
 	}
 	return all, nil
+}
+
+// waitingClasses returns what there is of a batch that waits, or is handed over just now: all of it.
+func (s *Store) waitingClasses(w waitingGroup, there []store.Counted) []store.Counted {
+	list := []store.Divided{{Events: w.sum.Events}}
+	if err := s.WithGroup(context.Background(), w.id, func(g *group.Group) error {
+		d, err := g.Division()
+		if d != nil {
+			list = d.Classes
+		}
+		return err
+	}); err != nil && len(there) > 0 { // it is gone meanwhile: the engine has it
+		return there
+	}
+	out := make([]store.Counted, len(list))
+	for i := range list {
+		out[i] = store.Counted{First: list[i].First, Last: list[i].First + max(list[i].Events, 1) - 1, Events: max(list[i].Events, list[i].CountIn(there))}
+	}
+	return out
 }
 
 // Drops implements store.Dropping; of an engine that does not say it, there are none.
@@ -68,7 +87,8 @@ func (o *Outbox) Drops(ctx context.Context) ([]store.DroppedPart, error) {
 		waits[w.day] = true
 	}
 	for i := range list {
-		list[i].DayGone = list[i].DayGone && !waits[list[i].Part.Day] // what waits of the day begins another part
+		d := &list[i]
+		d.DayGone, d.ClassGone = d.DayGone && !waits[d.Part.Day], d.ClassGone && !waits[d.Part.Day] // what waits of the day begins another part
 	}
 	return list, err
 }

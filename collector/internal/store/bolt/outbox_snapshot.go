@@ -174,14 +174,14 @@ func (o *Outbox) Stats(ctx context.Context) (store.Stats, error) {
 	return st, nil
 }
 
-// addWaiting adds a group to the day's last part; to one of its own where none is written.
+// addWaiting adds a group to the day's last part that is of no class; to one of its own where none is written.
 func addWaiting(st *store.Stats, e waitingGroup) {
 	var p *store.PartStats
 	n := 0
 	for i := range st.Parts {
 		if x := &st.Parts[i]; x.Day == e.day {
 			n = max(n, x.N)
-			if !x.Sealed {
+			if !x.Sealed && x.Class == "" {
 				p = x
 			}
 		}

@@ -85,6 +85,20 @@ func TestOutboxKills(t *testing.T) {
 	})
 }
 
+// So it is where batches are divided by classes, and each process has other rules: a batch comes again as it was divided first.
+func TestOutboxKillsDivided(t *testing.T) {
+	t.Parallel()
+	rules, n := []store.Classes{{{Hosts: "*"}}, nil, {{Key: "*"}, {Hosts: "a*"}}, {{Hosts: "nobody"}}}, 0
+	storetest.Kills(t, func(t *testing.T, dir string, e store.Engine) store.Store {
+		s, err := Open(Options{Dir: dir, LockTimeout: -1})
+		must(t, err)
+		o := quick(s, e)
+		o.Divide(rules[n%len(rules)])
+		n++
+		return o
+	})
+}
+
 // While the engine takes nothing, batches are appended all the same, and found; what is written of them is in files of some size. Once it takes them, it
 // gets all in order and once, a process later, too, and the outbox is empty, and so are the files.
 func TestOutboxWaits(t *testing.T) {

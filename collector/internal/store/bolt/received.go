@@ -16,8 +16,11 @@ import (
 // Where another engine has the events, the rows of hosts' completeness are in no partition that is dropped with these: all of them come together in the file that is
 // written. So how much came on which day stands beside them, and tells what is gone once the engine has dropped that day.
 
-// addReceived adds what a batch's rows count to what came on its day.
-func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger) error {
+// A batch may be divided by classes, each of which the engine drops by itself. Rows know nothing of classes, so what the batch has of each is counted beside them, from its
+// events.
+
+// addReceived adds what a batch's rows count to what came on its day, and what it has of classes.
+func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger, classes []layout.Received) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -26,6 +29,11 @@ func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger) error {
 		return err
 	}
 	bkt.FillPercent = hostsFill
+	for i := range classes {
+		if err := putReceived(bkt, &classes[i]); err != nil {
+			return err
+		}
+	}
 	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
 		for _, row := range l.Rows {
 			if len(row.Counts) == 0 {
@@ -49,6 +57,51 @@ func addReceived(tx *bbolt.Tx, day store.Day, list []store.HostLedger) error {
 	return nil
 }
 
+// classesReceived counts what a batch has of each class, by host and day, but for what rows do not count: events of mixed nodes, and of times that cannot be.
+func classesReceived(b *store.Batch, d *store.Division) []layout.Received {
+	type key struct {
+		class int
+		host  string
+		start int64
+	}
+	sums := map[key]*layout.Received{}
+	day := b.Day.Time().UnixMilli()
+	next := d.Places()
+	hosts := b.Events.Hosts()
+	for i := range hosts {
+		h := &hosts[i]
+		var last *layout.Received
+		var lastKey key
+		for _, at := range h.Order() {
+			e := &h.Events[at]
+			class, _ := next()
+			if h.Name == "" || e.Ms <= day-ledger.Oldest || e.Ms > day+ledger.Day+ledger.Newest {
+				continue
+			}
+			k := key{class, h.Name, ledger.DayOf(e.Ms)}
+			if last == nil || k != lastKey {
+				if last = sums[k]; last == nil {
+					last = &layout.Received{Day: b.Day, Class: d.Classes[class].Name, Host: h.Name, Start: k.start, From: e.Ms, To: e.Ms}
+					sums[k] = last
+				}
+				lastKey = k
+			}
+			last.Records, last.Events = last.Records+uint64(e.Records), last.Events+1
+			last.From, last.To = min(last.From, e.Ms), max(last.To, e.Ms)
+		}
+	}
+	out := make([]layout.Received, 0, len(sums))
+	for _, r := range sums { // by hours
+		r.From -= (r.From - r.Start) % ledger.Hour
+		r.To += ledger.Hour - (r.To-r.Start)%ledger.Hour
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b layout.Received) int {
+		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Start, b.Start))
+	})
+	return out
+}
+
 // putReceived adds to what stands under the same key.
 func putReceived(bkt *bbolt.Bucket, r *layout.Received) error {
 	key, value := r.Encode()
@@ -63,32 +116,60 @@ func putReceived(bkt *bbolt.Bucket, r *layout.Received) error {
 	return bkt.Put(key, value)
 }
 
-// age makes pasts of what is known of days whose events the engine has dropped, at a time for each: some hosts in each transaction, so that a crash leaves
+// gones are what the engine has dropped, with a time for each: all of days, and classes of days.
+type gones struct {
+	days    map[store.Day]int64
+	classes map[dayClass]int64
+	// last is the last batch that there was when the engine was asked: what came of a class since is in another part of the same day.
+	last uint64
+}
+
+type dayClass struct {
+	day   store.Day
+	class string
+}
+
+// touched are the days of receipt that something is known of which changes. What comes of an hour that ran at midnight is counted to the next day.
+func (g *gones) touched() []store.Day {
+	out := map[store.Day]bool{}
+	for day := range g.days {
+		out[day] = true
+	}
+	for c := range g.classes {
+		out[c.day], out[c.day+1] = true, true
+	}
+	return slices.Sorted(maps.Keys(out))
+}
+
+// age makes pasts of what is known of days whose events the engine has dropped, or some class of them: some hosts in each transaction, so that a crash leaves
 // each host's as it was or as it is to be. What a partition had that is handed over meanwhile may be in one that is made meanwhile, so all are looked through once more then.
-func (s *Store) age(days map[store.Day]int64) error {
+func (s *Store) age(g gones) error {
 	for {
 		s.mu.Lock()
 		parts := s.parts // replaced, never changed
 		s.mu.Unlock()
 		before := s.passedOn.Load()
-		if all, err := s.ageParts(parts, days); err != nil || all && s.passedOn.Load() == before {
+		if all, err := s.ageParts(parts, &g); err != nil || all && s.passedOn.Load() == before {
 			return err
 		}
 	}
 }
 
+// errLater says that a batch came meanwhile which may have events of a class that is gone: the engine is asked once more.
+var errLater = errors.New("a batch came meanwhile")
+
 // errMoved says that a partition was handed over meanwhile: what it had is in another one.
 var errMoved = errors.New("the partition is handed over")
 
 // ageParts does it for partitions, and reports whether all of them were there to the end.
-func (s *Store) ageParts(parts []*partition, days map[store.Day]int64) (all bool, err error) {
+func (s *Store) ageParts(parts []*partition, g *gones) (all bool, err error) {
 	all = true
 	for _, p := range parts {
 		if p.ofImport() || p.compacted != nil {
 			continue
 		}
 		for more, after := true, ""; more; {
-			more, after, err = s.ageSome(p, after, days)
+			more, after, err = s.ageSome(p, after, g)
 			if errors.Is(err, errMoved) {
 				all = false
 				break
@@ -104,12 +185,57 @@ func (s *Store) ageParts(parts []*partition, days map[store.Day]int64) (all bool
 // aging is what becomes of a host.
 type aging struct {
 	host string
-	gone [][]byte // keys of rows, and of what came on the days
+	gone [][]byte          // keys of rows, and of what came on the days
+	less []layout.Received // what is left of what came
 	past ledger.Past
 }
 
-// take makes a past of the rows of days that are gone, and of what came on these days.
-func (a *aging) take(rows []*ledger.Row, received []layout.Received, days map[store.Day]int64) {
+// takeClasses puts into the past what came of classes that are gone, and takes it off what came in all, which it returns.
+func (a *aging) takeClasses(received []layout.Received, g *gones) (all []layout.Received) {
+	var changed []bool
+	for i := range received {
+		if received[i].Class == "" {
+			all, changed = append(all, received[i]), append(changed, false)
+		}
+	}
+	for i := range received {
+		r := &received[i]
+		at, is := g.classes[dayClass{r.Day, r.Class}]
+		if _, whole := g.days[r.Day]; r.Class == "" || !is && !whole {
+			continue
+		}
+		key, _ := r.Encode()
+		a.gone = append(a.gone, key)
+		if !is {
+			continue
+		}
+		cause := ledger.Retention
+		if store.IsKeyClass(r.Class) {
+			cause = ledger.ClassRetention
+		}
+		a.past.Drop(cause, r.From, r.To, r.Records, r.Events, at)
+		records, events := r.Records, r.Events
+		for day := r.Day; day <= r.Day+1; day++ {
+			for j := range all {
+				if x := &all[j]; x.Day == day && x.Start == r.Start {
+					lessR, lessE := min(records, x.Records), min(events, x.Events)
+					x.Records, x.Events, records, events, changed[j] = x.Records-lessR, x.Events-lessE, records-lessR, events-lessE, true
+				}
+			}
+		}
+	}
+	for j := range all {
+		if changed[j] {
+			a.less = append(a.less, all[j])
+		}
+	}
+	return all
+}
+
+// take makes a past of the rows of days that are gone, and of what came on these days and of these classes.
+func (a *aging) take(rows []*ledger.Row, received []layout.Received, g *gones) {
+	all, days := a.takeClasses(received, g), g.days
+	received = slices.DeleteFunc(all, func(r layout.Received) bool { _, is := days[r.Day]; return !is })
 	var records, events = map[int64]uint64{}, map[int64]uint64{} // by day, of the rows
 	for _, r := range rows {
 		for _, c := range r.Counts {
@@ -136,7 +262,7 @@ func (a *aging) take(rows []*ledger.Row, received []layout.Received, days map[st
 	}
 	for i := range received {
 		r := &received[i]
-		if !whole[r.Start] || r.Day.Time().UnixMilli() != r.Start {
+		if some := r.Records+r.Events > 0; some && (!whole[r.Start] || r.Day.Time().UnixMilli() != r.Start) {
 			a.past.Drop(ledger.Retention, r.From, r.To, r.Records, r.Events, days[r.Day])
 		}
 		key, _ := r.Encode()
@@ -145,29 +271,31 @@ func (a *aging) take(rows []*ledger.Row, received []layout.Received, days map[st
 }
 
 // ageSome does it for some hosts of a partition, those after one, and returns the last of them. Error: errMoved, store.ErrClosed.
-func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (more bool, last string, err error) {
+func (s *Store) ageSome(p *partition, after string, g *gones) (more bool, last string, err error) {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	s.mu.Lock()
-	closed, there := s.closed, slices.Contains(s.parts, p)
+	closed, there, batch := s.closed, slices.Contains(s.parts, p), s.state.ID
 	s.mu.Unlock()
 	switch {
 	case closed:
 		return false, "", store.ErrClosed
 	case !there:
 		return false, "", errMoved
+	case len(g.classes) > 0 && batch > g.last:
+		return false, "", errLater
 	}
 	var list []aging
 	err = p.view(func(tx *bbolt.Tx) error {
 		seen := 0
-		err := eachHost(tx, after, slices.Sorted(maps.Keys(days)), func(host string, k *known) error {
+		err := eachHost(tx, after, g.touched(), func(host string, k *known) error {
 			if seen == pieceHosts {
 				more = true
 				return errEnough
 			}
 			seen, last = seen+1, host
 			a := aging{host: host, past: k.past}
-			a.take(k.rows, k.received, days)
+			a.take(k.rows, k.received, g)
 			if len(a.gone) > 0 {
 				list = append(list, a)
 			}
@@ -187,6 +315,12 @@ func (s *Store) ageSome(p *partition, after string, days map[store.Day]int64) (m
 			bkt := tx.Bucket(layout.BucketLedger)
 			for i := range list {
 				a := &list[i]
+				for i := range a.less {
+					key, value := a.less[i].Encode()
+					if err := bkt.Put(key, value); err != nil {
+						return err
+					}
+				}
 				for _, key := range a.gone {
 					if err := bkt.Delete(key); err != nil {
 						return err

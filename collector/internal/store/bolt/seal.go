@@ -29,12 +29,13 @@ const foundBytes = 2 << 30
 
 // sealing is a store's part in its log. The tree is appended to under Store.appendMu, or by Open.
 type sealing struct {
-	tree      *seal.Tree             // nil: read-only and there is none
-	sealed    chan struct{}          // a partition was sealed
-	elsewhere atomic.Bool            // another engine gets the groups
-	proves    atomic.Bool            // leaves get the roots of their events as batches are stored
-	vouch     func(*seal.Leaf) error // signs what is written again; nil: nobody does
-	owed      []*partition           // whose account of completeness is to go into the tree; guarded by Store.appendMu
+	tree      *seal.Tree                    // nil: read-only and there is none
+	sealed    chan struct{}                 // a partition was sealed
+	elsewhere atomic.Bool                   // another engine gets the groups
+	proves    atomic.Bool                   // leaves get the roots of their events as batches are stored
+	classes   atomic.Pointer[store.Classes] // by which batches are divided for another engine; nil: they are not
+	vouch     func(*seal.Leaf) error        // signs what is written again; nil: nobody does
+	owed      []*partition                  // whose account of completeness is to go into the tree; guarded by Store.appendMu
 }
 
 // Seals returns the store's log; nil for a store opened to be read that has none.
@@ -84,8 +85,15 @@ func (s *Store) describe(p *partition, batch uint64, blob []byte, sum *group.Sum
 	if err == nil {
 		err = g.Counts(l.Name)
 	}
+	var d *store.Division
+	if err == nil {
+		d, err = g.Division()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", batch, err)
+	}
+	if d != nil {
+		l.Why = d.Words()
 	}
 	if tree, err := g.PieceTree(); err == nil {
 		l.Hash, l.Pieces = tree.Root(), uint64(tree.Len())

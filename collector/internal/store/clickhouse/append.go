@@ -17,8 +17,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// A batch becomes blocks with fixed bounds: its events in their order, of one shard, so many or of so much text. A block is inserted
-// whole or not at all, and ClickHouse knows one by its bytes that it had among the last thousand. So a block may be inserted again
+// A batch becomes blocks with fixed bounds: its events in their order, of one shard, so many or of so much text. What a block has for one partition (it has several where
+// the batch is divided by classes) is inserted whole or not at all, and ClickHouse knows it by its bytes that it had among the last thousand. So a block may be inserted again
 // after any failure. One that comes again later still has rows with the same key, of which one stays when parts are merged, and
 // of which answers give one.
 const (
@@ -32,7 +32,7 @@ const quorumTime = 30 * time.Second
 // block is rows of one shard.
 type block struct {
 	e       *Engine
-	part    store.Part
+	day     store.Day
 	batch   uint64
 	nodes   []*node
 	n, size int
@@ -41,7 +41,7 @@ type block struct {
 	node, host, text, later, sender, proved []string
 	ms, received                            []int64
 	serial                                  []uint64
-	seq, sizes                              []uint32
+	part, seq, sizes                        []uint32
 	counted, transport, apart               []uint8
 	one                                     [][]string   // by place in indexed, those of one value
 	list                                    [][][]string // those of several
@@ -61,7 +61,7 @@ func insertion(db string) string {
 }
 
 func (b *block) reset() {
-	*b = block{e: b.e, part: b.part, batch: b.batch, nodes: b.nodes, one: make([][]string, len(indexed)), list: make([][][]string, len(indexed)), buf: b.buf, known: map[string]string{}}
+	*b = block{e: b.e, day: b.day, batch: b.batch, nodes: b.nodes, one: make([][]string, len(indexed)), list: make([][][]string, len(indexed)), buf: b.buf, known: map[string]string{}}
 }
 
 // text returns bytes as a text that is kept once.
@@ -74,14 +74,14 @@ func (b *block) textOf(v []byte) string {
 	return s
 }
 
-// add puts an event into the block; seq is its place in the batch.
-func (b *block) add(host string, ev *event.Event, seq uint32) {
+// add puts an event into the block; part is the number of its part, seq its place in the batch.
+func (b *block) add(host string, ev *event.Event, part, seq uint32) {
 	var counted bool
 	b.buf, counted = store.AppendText(b.buf[:0], ev)
 	o := store.OriginOf(ev)
 	b.node, b.host, b.text, b.later = append(b.node, string(ev.Node)), append(b.host, host), append(b.text, string(b.buf)), append(b.later, o.Later)
 	b.ms, b.received = append(b.ms, ev.Ms), append(b.received, o.Received)
-	b.serial, b.seq = append(b.serial, ev.Serial), append(b.seq, seq)
+	b.serial, b.part, b.seq = append(b.serial, ev.Serial), append(b.part, part), append(b.seq, seq)
 	b.sizes = append(b.sizes, uint32(len(b.buf)))
 	is := uint8(0)
 	if counted {
@@ -143,7 +143,7 @@ func (b *block) insert(ctx context.Context) (again bool, err error) {
 	if b.n == 0 {
 		return false, nil
 	}
-	columns := []any{same(dayNumber(b.part.Day), b.n), same(uint32(b.part.N), b.n), same(b.batch, b.n), same(b.e.opts.Store, b.n),
+	columns := []any{same(dayNumber(b.day), b.n), b.part, same(b.batch, b.n), same(b.e.opts.Store, b.n),
 		b.node, b.ms, b.serial, b.seq, b.host, b.counted, b.text, b.sizes, b.received, b.later, b.transport, b.sender, b.proved, b.apart}
 	for i, f := range indexed {
 		if several(f) {
@@ -158,6 +158,16 @@ func (b *block) insert(ctx context.Context) (again bool, err error) {
 
 // insert inserts columns as one block, on a quorum of a shard's servers. again says that it was inserted more than once, of which ClickHouse may not have known.
 func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) (again bool, err error) {
+	if c.fault != nil {
+		if err := c.fault(); err != nil {
+			return false, err
+		}
+		defer func() {
+			if err == nil {
+				err = c.fault()
+			}
+		}()
+	}
 	settings := ch.Settings{"insert_deduplicate": 1}
 	if q := c.quorum(len(nodes)); q > 1 {
 		settings["insert_quorum"] = q
@@ -198,7 +208,7 @@ func shardOf(node string, ms int64, serial uint64, shards int) int {
 	return int(h.Sum64() % uint64(shards))
 }
 
-// Append stores a batch's events: each shard's blocks one after the other, then the row that says that the batch is there.
+// Append stores a batch's events, then the rows that say that the batch is there.
 func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	a, err := e.begin(ctx)
 	if err != nil {
@@ -218,26 +228,135 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		if err := e.isStored(ctx, of[names[0]], b, max(last.batch, had), b.ID <= had); err != nil {
 			return err
 		}
-		return e.took(b.ID, last.part)
+		return e.took(b.ID, last.parts)
 	}
-	// A batch that was begun goes on in the part in which it was, unless that was dropped meanwhile. The first one of a process may have been begun by another.
-	if _, gone := dropped[e.begun.part]; gone || e.begun.batch != b.ID {
-		now := *a
-		now.dropped = dropped // also by others, since the account was read
-		e.begun = row{part: now.partFor(b.Day), batch: b.ID, again: gone || e.begun.batch == 0}
+	now := *a
+	now.dropped = dropped // also by others, since the account was read
+	rows, err := e.beginBatch(ctx, of[names[0]], b, &now)
+	if err != nil {
+		return fmt.Errorf("begin to store batch %d: %w", b.ID, err)
+	}
+	again, err := e.insertEvents(ctx, names, of, b, rows)
+	e.begun.again = e.begun.again || again
+	if err == nil {
+		for i := range rows {
+			rows[i].again = e.begun.again
+		}
+		err = e.write(ctx, of[names[0]], rows)
+	}
+	if err != nil {
+		return fmt.Errorf("store batch %d: %w", b.ID, err)
+	}
+	// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
+	parts := partsOf(rows)
+	dropped, err = e.present(ctx, names, of, latest{b.ID, parts})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if _, gone := dropped[r.part]; !gone {
+			continue
+		}
+		e.opts.Log.Error("a part was dropped by another collector while a batch was stored in it, which is gone with it: it keeps less than this one, or days by another clock", "part", r.part.String(), "class", r.class, "batch", b.ID, "events", r.events)
+		if err := e.tellLate(ctx, of[names[0]], r); err != nil { // it is taken all the same: it does not come again
+			e.opts.Log.Error("the cluster does not say that a batch is gone with its part: verify --checkpoint takes it for deleted", "part", r.part.String(), "batch", b.ID, "error", err)
+		}
+	}
+	return e.took(b.ID, parts)
+}
+
+// begun is a batch that was begun.
+type begun struct {
+	batch uint64
+	rows  []row // as they are written in the end; those of classes in their order
+	again bool  // some of it may have been inserted more than once
+}
+
+// partsOf returns the parts of rows, each once.
+func partsOf(rows []row) (parts []store.Part) {
+	for _, r := range rows {
+		if !slices.Contains(parts, r.part) {
+			parts = append(parts, r.part)
+		}
+	}
+	return parts
+}
+
+// beginBatch says to which parts a batch goes: a row for each, with no more than that and the places of its events. One that was begun goes on in the parts in which it was,
+// unless those were dropped meanwhile. The first one of a process may have been begun by another one, which has written some of its rows.
+func (e *Engine) beginBatch(ctx context.Context, first []*node, b *store.Sealed, now *account) ([]row, error) {
+	known := e.begun.batch == b.ID
+	if known {
+		e.begun.again = true
 	} else {
+		// Nothing is kept of it before it is known what is there.
+		there := map[uint64]row{}
+		if e.begun.batch == 0 {
+			list, err := e.rowsOf(ctx, first, b.ID)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range list {
+				there[r.first] = r
+			}
+		}
+		x := begun{batch: b.ID, again: e.begun.batch == 0, rows: []row{{batch: b.ID}}}
+		if d := b.Division; d != nil {
+			x.rows = make([]row, len(d.Classes))
+			for i := range d.Classes {
+				c := &d.Classes[i]
+				x.rows[i] = row{batch: b.ID, class: c.Name, first: c.First, proof: joined(c.Proof)}
+			}
+		}
+		for i := range x.rows {
+			r := &x.rows[i]
+			if was, is := there[r.first]; is && was.part.Day == b.Day {
+				r.part, r.class = was.part, was.class
+			} else {
+				r.part, r.class = now.partFor(b.Day, r.class)
+			}
+		}
+		e.begun = x
+	}
+	for i := range e.begun.rows {
+		r := &e.begun.rows[i]
+		if _, gone := now.dropped[r.part]; !gone {
+			continue
+		}
+		class := r.class
+		if class == store.Undivided && b.Division != nil {
+			class = b.Division.Classes[i].Name
+		}
+		r.part, r.class = now.partFor(b.Day, class)
 		e.begun.again = true
 	}
-	r := e.begun
+	rows := slices.Clone(e.begun.rows)
+	for i := range rows {
+		rows[i].events, rows[i].records, rows[i].bytes, rows[i].minMs, rows[i].maxMs = 0, 0, 0, 0, 0
+	}
+	return rows, nil
+}
+
+// joined puts hashes one behind the other.
+func joined(list [][32]byte) string {
+	b := make([]byte, 0, len(list)*32)
+	for _, h := range list {
+		b = append(b, h[:]...)
+	}
+	return string(b)
+}
+
+// insertEvents stores a batch's events: each shard's blocks one after the other. It counts them in the rows of their classes.
+func (e *Engine) insertEvents(ctx context.Context, names []string, of map[string][]*node, b *store.Sealed, rows []row) (again bool, err error) {
 	blocks := make([]*block, len(names))
 	for i, name := range names {
-		blocks[i] = &block{e: e, part: r.part, batch: b.ID, nodes: of[name]}
+		blocks[i] = &block{e: e, day: b.Day, batch: b.ID, nodes: of[name]}
 		blocks[i].reset()
 	}
-	seq := uint32(0)
+	next := places(b)
 	insert := func(bl *block) error {
-		again, err := bl.insert(ctx)
-		r.again = r.again || again
+		twice, err := bl.insert(ctx)
+		again = again || twice
 		return err
 	}
 	err = b.Each(func(host string, ev *event.Event) error {
@@ -248,9 +367,9 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 			}
 			bl.reset()
 		}
-		bl.add(host, ev, seq)
-		seq++
-		r.count(ev)
+		class, place := next()
+		bl.add(host, ev, uint32(rows[class].part.N), uint32(place))
+		rows[class].count(ev)
 		return nil
 	})
 	for _, bl := range blocks {
@@ -258,50 +377,62 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 			err = insert(bl)
 		}
 	}
-	if err == nil {
-		err = e.write(ctx, of[names[0]], r)
-	}
-	if err != nil {
-		return fmt.Errorf("store batch %d: %w", b.ID, err)
-	}
-	// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
-	dropped, err = e.present(ctx, names, of, r)
-	if err != nil {
-		return err
-	}
-	if _, gone := dropped[r.part]; gone {
-		e.opts.Log.Error("a part was dropped by another collector while a batch was stored in it, which is gone with it: it keeps less than this one, or days by another clock", "part", r.part.String(), "batch", b.ID, "events", r.events)
-		if err := e.tellLate(ctx, of[names[0]], r); err != nil { // it is taken all the same: it does not come again
-			e.opts.Log.Error("the cluster does not say that a batch is gone with its part: verify --checkpoint takes it for deleted", "part", r.part.String(), "batch", b.ID, "error", err)
-		}
-	}
-	return e.took(b.ID, r.part)
+	return again, err
 }
 
-// isStored returns nil for a batch that comes again: there is a row for it, with what it has, or, of one that is known to have been taken, none, for its part
-// was dropped since. Any other batch that has no number of its own would be lost if it were taken for one that is there.
+// places returns what gives each event's class and place.
+func places(b *store.Sealed) func() (class int, place uint64) {
+	if b.Division != nil {
+		return b.Division.Places()
+	}
+	n := uint64(0)
+	return func() (int, uint64) { n++; return 0, n - 1 }
+}
+
+// rowsOf returns what rows there are of a batch of ours, but for those that begin a part.
+func (e *Engine) rowsOf(ctx context.Context, first []*node, batch uint64) (list []row, err error) {
+	sql := fmt.Sprintf("SELECT day, part, class, first, events, records, bytes, min_ms, max_ms FROM %s.batches WHERE store = %s AND batch = %d AND events > 0 ORDER BY first", e.cluster.address.Database, quote(e.opts.Store), batch)
+	err = e.cluster.ask(ctx, first, sql, func() { list = nil }, func(scan func(...any) error) error {
+		var day int32
+		var n uint32
+		r := row{batch: batch}
+		err := scan(&day, &n, &r.class, &r.first, &r.events, &r.records, &r.bytes, &r.minMs, &r.maxMs)
+		r.part = store.Part{Day: dayOf(day), N: int(n)}
+		list = append(list, r)
+		return err
+	})
+	return list, err
+}
+
+// isStored returns nil for a batch that comes again: there are rows for it, with what it has, or, of one that is known to have been taken, none, for its parts
+// were dropped since. Any other batch that has no number of its own would be lost if it were taken for one that is there.
 func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last uint64, taken bool) error {
-	r := row{batch: b.ID}
+	rows := make([]row, 1)
+	if b.Division != nil {
+		rows = make([]row, len(b.Division.Classes))
+	}
+	next := places(b)
 	err := b.Each(func(_ string, ev *event.Event) error {
-		r.count(ev)
+		class, _ := next()
+		rows[class].count(ev)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	var have []row
-	sql := fmt.Sprintf("SELECT batch, events, records, bytes, min_ms, max_ms FROM %s.batches WHERE store = %s AND batch = %d AND events > 0", // a row without events only begins a part
-		e.cluster.address.Database, quote(e.opts.Store), b.ID)
-	err = e.cluster.shard(first).ask(ctx, sql, func() { have = nil }, func(scan func(...any) error) error {
-		var x row
-		err := scan(&x.batch, &x.events, &x.records, &x.bytes, &x.minMs, &x.maxMs)
-		have = append(have, x)
-		return err
-	})
-	switch {
-	case err != nil:
+	for i, at := 0, uint64(0); i < len(rows); i++ {
+		rows[i].batch, rows[i].first = b.ID, at
+		at += rows[i].events
+	}
+	have, err := e.rowsOf(ctx, first, b.ID)
+	if err != nil {
 		return fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
-	case !slices.Contains(have, r) && (len(have) > 0 || !taken):
+	}
+	other := slices.ContainsFunc(have, func(r row) bool {
+		r.part, r.class = store.Part{}, ""
+		return !slices.Contains(rows, r)
+	})
+	if other || len(have) == 0 && !taken {
 		return fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last)
 	}
 	return nil
@@ -318,45 +449,87 @@ func (r *row) count(ev *event.Event) {
 	r.maxMs = max(r.maxMs, ev.Ms)
 }
 
-// write stores a row of the account, and takes it in; appending is held.
-func (e *Engine) write(ctx context.Context, first []*node, r row) error {
-	again := uint8(0)
-	if r.again {
-		again = 1
+// write stores a batch's rows of the account, the one that says that it is whole last, and takes them in; appending is held.
+func (e *Engine) write(ctx context.Context, first []*node, rows []row) error {
+	last := len(rows) - 1
+	for i, list := range [][]row{rows[:last], rows[last:]} {
+		if err := e.writeRows(ctx, first, list, i == 1); err != nil {
+			e.unsure.Store(true)
+			return err
+		}
 	}
-	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again)",
-		[]any{[]int32{dayNumber(r.part.Day)}, []uint32{uint32(r.part.N)}, []string{e.opts.Store}, []uint64{r.batch}, []uint64{r.events}, []uint64{r.records}, []uint64{r.bytes}, []int64{r.minMs}, []int64{r.maxMs}, []uint8{again}})
-	if err != nil {
-		e.unsure.Store(true)
-		return err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.account = e.account.with(e.opts.Store, r)
-	if e.meanwhile != nil {
-		e.meanwhile = append(e.meanwhile, r)
-	}
+	e.takeIn(rows)
 	return nil
 }
 
-// Rotate begins another part of the day of the last batch.
+// takeIn takes what was written into the account.
+func (e *Engine) takeIn(rows []row) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.account = e.account.with(e.opts.Store, rows)
+	if e.meanwhile != nil {
+		e.meanwhile = append(e.meanwhile, rows)
+	}
+}
+
+// writeRows inserts rows of batches; each partition's are there or not.
+func (e *Engine) writeRows(ctx context.Context, first []*node, rows []row, whole bool) error {
+	n := len(rows)
+	if n == 0 {
+		return nil
+	}
+	days, parts, batches, counts, records, bytes := make([]int32, n), make([]uint32, n), make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]uint64, n)
+	mins, maxs, again, classes, firsts, proofs, is := make([]int64, n), make([]int64, n), make([]uint8, n), make([]string, n), make([]uint64, n), make([]string, n), make([]uint8, n)
+	for i, r := range rows {
+		days[i], parts[i], batches[i], counts[i], records[i], bytes[i] = dayNumber(r.part.Day), uint32(r.part.N), r.batch, r.events, r.records, r.bytes
+		mins[i], maxs[i], classes[i], firsts[i], proofs[i] = r.minMs, r.maxMs, r.class, r.first, r.proof
+		if r.again {
+			again[i] = 1
+		}
+		if whole {
+			is[i] = 1
+		}
+	}
+	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof, whole)",
+		[]any{days, parts, same(e.opts.Store, n), batches, counts, records, bytes, mins, maxs, again, classes, firsts, proofs, is})
+	return err
+}
+
+// Rotate begins other parts of the day of the last batch, one of each class that has events in one that is written.
 func (e *Engine) Rotate(ctx context.Context) error {
 	a, err := e.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer e.appending.Unlock()
-	last, ok := a.last[e.opts.Store]
-	if !ok || a.parts[last.part] == nil || a.parts[last.part].Events == 0 {
+	last := a.last[e.opts.Store]
+	day, ok := last.day()
+	if !ok {
 		return nil
 	}
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
 		return err
 	}
-	part := a.partFor(last.part.Day)
-	part.N++
-	return e.write(ctx, of[names[0]], row{part: part, batch: last.batch})
+	var rows []row
+	for part, p := range a.parts {
+		if part.Day != day || p.Sealed || p.Events == 0 || p.Class == "" && !slices.Contains(last.parts, part) {
+			continue
+		}
+		part, class := a.partFor(day, p.Class)
+		part.N++
+		rows = append(rows, row{part: part, batch: last.batch, class: class})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	slices.SortFunc(rows, func(x, y row) int { return x.part.Compare(y.part) })
+	if err := e.writeRows(ctx, of[names[0]], rows, true); err != nil {
+		e.unsure.Store(true)
+		return err
+	}
+	e.takeIn(rows)
+	return nil
 }
 
 // from makes a sender of the columns.

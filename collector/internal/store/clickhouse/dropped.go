@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,9 +64,9 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why string, a *account) error {
 	now := time.Now()
 	names, values := []string{droppedName}, []string{dropMark(part, now)}
-	for id, r := range a.last {
-		if r.part == part {
-			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", r.batch))
+	for id, l := range a.last {
+		if slices.Contains(l.parts, part) {
+			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", l.batch))
 		}
 	}
 	told, err := e.tellings(ctx, first, part)
@@ -73,7 +74,7 @@ func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why s
 		return err
 	}
 	for id, t := range told {
-		t.At, t.By, t.Why = now.UnixMilli(), e.opts.Store, why
+		t.At, t.By, t.Why, t.Class = now.UnixMilli(), e.opts.Store, why, a.parts[part].Class
 		b, err := json.Marshal(t)
 		if err != nil {
 			return err

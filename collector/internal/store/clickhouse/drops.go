@@ -20,6 +20,7 @@ const droppedOf = "dropped of "
 type telling struct {
 	Day     int32  `json:"day"`
 	Part    int    `json:"part"`
+	Class   string `json:"class,omitempty"` // of which its events were
 	At      int64  `json:"at"`
 	By      string `json:"by"` // the store of who dropped it
 	Why     string `json:"why"`
@@ -33,8 +34,8 @@ type telling struct {
 
 // tellings makes them of a part that is there, by store.
 func (e *Engine) tellings(ctx context.Context, first []*node, part store.Part) (all map[string]*telling, err error) {
-	sql := fmt.Sprintf("SELECT store, min(batch), max(batch), count(), sum(e), minIf(lo, lo != 0), max(hi) FROM (SELECT store, batch, any(events) AS e, any(min_ms) AS lo, any(max_ms) AS hi FROM %s.batches "+
-		"WHERE day = %d AND part = %d AND events > 0 GROUP BY store, batch) GROUP BY store", e.cluster.address.Database, dayNumber(part.Day), part.N)
+	sql := fmt.Sprintf("SELECT store, min(batch), max(batch), uniqExact(batch), sum(e), minIf(lo, lo != 0), max(hi) FROM (SELECT store, batch, first, any(events) AS e, any(min_ms) AS lo, any(max_ms) AS hi FROM %s.batches "+
+		"WHERE day = %d AND part = %d AND events > 0 GROUP BY store, batch, first) GROUP BY store", e.cluster.address.Database, dayNumber(part.Day), part.N)
 	err = e.cluster.ask(ctx, first, sql, func() { all = map[string]*telling{} }, func(scan func(...any) error) error {
 		var id string
 		t := &telling{Day: dayNumber(part.Day), Part: part.N}
@@ -60,7 +61,7 @@ func (e *Engine) dropsOf(ctx context.Context, first []*node, member string) (lis
 		if err := json.Unmarshal([]byte(value), &t); err != nil {
 			return fmt.Errorf("%w: meta has %.80q of a part that was dropped", store.ErrDamaged, value)
 		}
-		list = append(list, store.DroppedPart{Part: store.Part{Day: dayOf(t.Day), N: t.Part}, At: time.UnixMilli(t.At), By: t.By, Why: t.Why,
+		list = append(list, store.DroppedPart{Part: store.Part{Day: dayOf(t.Day), N: t.Part}, Class: t.Class, At: time.UnixMilli(t.At), By: t.By, Why: t.Why,
 			First: t.First, Last: t.Last, Batches: t.Batches, Events: t.Events, MinMs: t.MinMs, MaxMs: t.MaxMs})
 		return nil
 	})
@@ -96,7 +97,7 @@ func (e *Engine) tellLate(ctx context.Context, first []*node, r row) error {
 	if err != nil {
 		return err
 	}
-	t := telling{Day: dayNumber(r.part.Day), Part: r.part.N, At: time.Now().UnixMilli(), Why: "it was dropped while a batch was stored in it", First: r.batch, MinMs: r.minMs}
+	t := telling{Day: dayNumber(r.part.Day), Part: r.part.N, Class: r.class, At: time.Now().UnixMilli(), Why: "it was dropped while a batch was stored in it", First: r.batch, MinMs: r.minMs}
 	for _, d := range list {
 		if d.Part != r.part {
 			continue
@@ -149,12 +150,17 @@ func (e *Engine) MemberDrops(ctx context.Context, member string) ([]store.Droppe
 	if err != nil {
 		return nil, err
 	}
-	there := map[store.Day]bool{}
-	for part := range a.parts {
-		there[part.Day] = true
+	there, ofClass := map[store.Day]bool{}, map[store.Day]map[string]bool{}
+	for part, p := range a.parts {
+		if there[part.Day] = true; ofClass[part.Day] == nil {
+			ofClass[part.Day] = map[string]bool{}
+		}
+		ofClass[part.Day][p.Class] = ofClass[part.Day][p.Class] || p.Events > 0 // one that was only begun has nothing of it
 	}
 	for i := range list {
-		list[i].DayGone = !there[list[i].Part.Day]
+		d := &list[i]
+		of := ofClass[d.Part.Day]
+		d.DayGone, d.ClassGone = !there[d.Part.Day], d.Class != "" && !of[d.Class] && !of[store.Undivided]
 	}
 	return list, nil
 }

@@ -31,7 +31,7 @@ type Engine struct {
 	cluster *servers
 
 	appending sync.Mutex // one Append, Drop or Rotate at a time; taken before mu
-	begun     row        // the batch that was begun last, and its part; guarded by appending
+	begun     begun      // the batch that was begun last; guarded by appending
 	// unsure says that a row of the account may be there after all which was not written: it is read again, so that nothing of a batch is inserted behind its row.
 	unsure  atomic.Bool
 	cleaned atomic.Int64 // the day on which old rows of senders were looked for
@@ -42,7 +42,7 @@ type Engine struct {
 	mu        sync.Mutex // guards everything below
 	reading   *reading   // of the account, under way; nil: none is
 	account   *account   // nil: not read yet
-	meanwhile []row      // stored while the account is read; nil: it is not
+	meanwhile [][]row    // stored while the account is read, the rows of each batch; nil: it is not
 	closed    bool
 	leaving   atomic.Bool     // something is deleted that another process has dropped
 	open      map[uint64]bool // snapshots, by number
@@ -139,7 +139,7 @@ func (e *Engine) known(ctx context.Context, age time.Duration) (*account, error)
 		r, own := e.reading, false
 		if r == nil {
 			r, own = &reading{done: make(chan struct{})}, true
-			e.reading, e.meanwhile = r, []row{}
+			e.reading, e.meanwhile = r, [][]row{}
 			e.cluster.meets.Go(func() { e.read(r) })
 		}
 		e.mu.Unlock()

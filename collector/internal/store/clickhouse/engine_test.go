@@ -123,12 +123,12 @@ func halfThere(t *testing.T, c *cluster.Cluster) {
 	must(t, err)
 	_, of, err := e.cluster.shards(t.Context())
 	must(t, err)
-	b := &block{e: e, part: store.Part{Day: store.DayOf(storetest.Start), N: 1}, batch: 2, nodes: of["1"]}
+	b := &block{e: e, day: store.DayOf(storetest.Start), batch: 2, nodes: of["1"]}
 	b.reset()
 	seq := uint32(0)
 	must(t, sealed(2, tab).Each(func(host string, ev *event.Event) error {
 		if seq < 60 {
-			b.add(host, ev, seq)
+			b.add(host, ev, 1, seq)
 		}
 		seq++
 		return nil

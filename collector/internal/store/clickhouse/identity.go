@@ -23,9 +23,9 @@ import (
 type Known struct {
 	Identity  string `json:"identity"`
 	Delivered uint64 `json:"delivered"` // the last batch that the cluster has taken
-	// Day and Part are where that one is: its row goes with the part when another collector drops it.
-	Day  int32 `json:"day,omitempty"`
-	Part int   `json:"part,omitempty"`
+	// Day and Parts are where that one is: its rows go with the parts when another collector drops these.
+	Day   int32 `json:"day,omitempty"`
+	Parts []int `json:"parts,omitempty"`
 }
 
 // Memory keeps what is known of a cluster, durably.
@@ -115,32 +115,41 @@ func (e *Engine) identity(ctx context.Context, names []string, of map[string][]*
 
 // present is verify, and returns an ErrOther, too, where the cluster lacks the last batch of ours that it has taken. A part that another collector has dropped
 // has taken its batches' rows with it: its mark is this cluster's, so nothing is lacking.
-func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, last row) (dropped map[store.Part]time.Time, err error) {
+func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, last latest) (dropped map[store.Part]time.Time, err error) {
 	if dropped, err = e.verify(ctx, names, of); err != nil {
 		return nil, err
 	}
-	if _, gone := dropped[last.part]; gone {
-		return dropped, nil
+	for _, part := range last.parts {
+		if _, gone := dropped[part]; gone {
+			return dropped, nil
+		}
 	}
 	return dropped, e.has(ctx, of[names[0]], last.batch)
 }
 
-// delivered is the last batch that the cluster has taken, as far as is known, and its part.
-func (e *Engine) delivered() row {
+// delivered is the last batch that the cluster has taken, as far as is known, and its parts.
+func (e *Engine) delivered() latest {
 	e.knowing.Lock()
 	defer e.knowing.Unlock()
-	return row{batch: e.kept.Delivered, part: store.Part{Day: dayOf(e.kept.Day), N: e.kept.Part}}
+	l := latest{batch: e.kept.Delivered}
+	for _, n := range e.kept.Parts {
+		l.parts = append(l.parts, store.Part{Day: dayOf(e.kept.Day), N: n})
+	}
+	return l
 }
 
-// took keeps that the cluster has taken a batch, in that part. Where the disk has no room, the next batch's says it: what is kept is older then, and less is noticed.
-func (e *Engine) took(id uint64, part store.Part) error {
+// took keeps that the cluster has taken a batch, in those parts of a day. Where the disk has no room, the next batch's says it: what is kept is older then, and less is noticed.
+func (e *Engine) took(id uint64, parts []store.Part) error {
 	e.knowing.Lock()
 	defer e.knowing.Unlock()
 	if id <= e.kept.Delivered {
 		return nil
 	}
 	k := e.kept
-	k.Delivered, k.Day, k.Part = id, dayNumber(part.Day), part.N
+	k.Delivered, k.Day, k.Parts = id, 0, nil
+	for _, part := range parts {
+		k.Day, k.Parts = dayNumber(part.Day), append(k.Parts, part.N)
+	}
 	switch err := e.opts.Memory.Keep(k); {
 	case fsys.NoRoom(err):
 		e.opts.Log.Warn("no room to keep which batch the cluster has taken", "batch", id, "error", err)

@@ -33,6 +33,9 @@ func (e *Engine) Reread(ctx context.Context, list []*store.Reread, columns bool)
 				return fmt.Errorf("read batches again: %w", err)
 			}
 		}
+		if err := e.around(ctx, of[names[0]], byID); err != nil {
+			return fmt.Errorf("read what batches are made of: %w", err)
+		}
 	}
 	// Behind it: what was dropped meanwhile is not missing. It is also what says that this is the cluster that took them.
 	drops, err := e.dropsOf(ctx, of[names[0]], e.opts.Store)
@@ -45,12 +48,48 @@ func (e *Engine) Reread(ctx context.Context, list []*store.Reread, columns bool)
 	}
 	drops = marked(drops, marks)
 	for _, r := range list {
-		r.Dropped = slices.ContainsFunc(drops, func(d store.DroppedPart) bool {
-			return d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last
-		})
+		for _, d := range drops {
+			if d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last {
+				r.Drops = append(r.Drops, d)
+			}
+		}
 	}
 	return nil
 }
+
+// around reads what completes the roots of batches that are divided.
+func (e *Engine) around(ctx context.Context, first []*node, byID map[uint64]*store.Reread) error {
+	ids := make([]string, 0, len(byID))
+	for id := range byID {
+		ids = append(ids, strconv.FormatUint(id, 10))
+	}
+	slices.Sort(ids)
+	type part struct {
+		batch uint64
+		store.Divided
+	}
+	var list []part
+	sql := "SELECT DISTINCT batch, class, first, events, proof FROM " + e.cluster.address.Database + ".batches WHERE store = " + quote(e.opts.Store) + " AND proof != '' AND events > 0 AND batch IN (" + strings.Join(ids, ", ") + ")"
+	err := e.cluster.ask(ctx, first, sql, func() { list = nil }, func(scan func(...any) error) error {
+		var p part
+		var proof string
+		err := scan(&p.batch, &p.Name, &p.First, &p.Events, &proof)
+		for ; len(proof) >= 32; proof = proof[32:] {
+			p.Proof = append(p.Proof, [32]byte([]byte(proof[:32])))
+		}
+		list = append(list, p)
+		return err
+	})
+	for _, p := range list {
+		if r := byID[p.batch]; r != nil && len(r.Around) < maxAround {
+			r.Around = append(r.Around, p.Divided)
+		}
+	}
+	return err
+}
+
+// maxAround is how many parts of a batch are looked at: more than it can have.
+const maxAround = 1000
 
 // againRow is an event of a batch. They are kept until the shard has answered: a server that fails in mid-answer must leave nothing of it.
 type againRow struct {
@@ -186,7 +225,7 @@ func (x *rowReader) hash() (hash, mixed eventtree.Hash, altered bool) {
 // strayed reports whether the row's columns of fields are others than its event's.
 func (x *rowReader) strayed() bool {
 	x.block.reset()
-	x.block.add(x.host, &x.ev, x.seq)
+	x.block.add(x.host, &x.ev, x.part, x.seq)
 	if x.apart != x.block.apart[0] || !slices.Equal(x.others, x.block.others[0]) {
 		return true
 	}
@@ -199,7 +238,7 @@ func (x *rowReader) strayed() bool {
 }
 
 // Counts implements store.Rereader.
-func (e *Engine) Counts(ctx context.Context, from, to store.Day) (map[uint64]uint64, error) {
+func (e *Engine) Counts(ctx context.Context, from, to store.Day) (map[uint64][]store.Counted, error) {
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
 		return nil, err
@@ -214,14 +253,22 @@ func (e *Engine) Counts(ctx context.Context, from, to store.Day) (map[uint64]uin
 			seen = append(seen, fmt.Sprintf("NOT (day = %d AND part = %d)", dayNumber(part.Day), part.N))
 		}
 	}
-	all := map[uint64]uint64{}
+	type place struct {
+		batch uint64
+		day   int32
+		part  uint32
+	}
+	all := map[place]store.Counted{}
 	for _, name := range names {
-		some := map[uint64]uint64{}
-		sql := "SELECT batch, count()" + rowsOf(e.cluster.address.Database+".events", []string{fmt.Sprintf("day >= %d AND day <= %d", dayNumber(from), dayNumber(to))}, seen) + " GROUP BY batch"
+		some := map[place]store.Counted{}
+		sql := "SELECT batch, day, part, min(seq), max(seq), count()" + rowsOf(e.cluster.address.Database+".events", []string{fmt.Sprintf("day >= %d AND day <= %d", dayNumber(from), dayNumber(to))}, seen) + " GROUP BY batch, day, part"
 		err := e.cluster.ask(ctx, of[name], sql, func() { clear(some) }, func(scan func(...any) error) error {
-			var id, n uint64
-			err := scan(&id, &n)
-			if some[id] = n; err == nil && len(some) > maxBatches {
+			var p place
+			var c store.Counted
+			var first, last uint32
+			err := scan(&p.batch, &p.day, &p.part, &first, &last, &c.Events)
+			c.First, c.Last = uint64(first), uint64(last)
+			if some[p] = c; err == nil && len(some) > maxBatches {
 				err = fmt.Errorf("%w: there are more than %d batches of these days: ask for fewer", ErrCluster, maxBatches)
 			}
 			return err
@@ -229,12 +276,19 @@ func (e *Engine) Counts(ctx context.Context, from, to store.Day) (map[uint64]uin
 		if err != nil {
 			return nil, fmt.Errorf("count what there is of batches: %w", err)
 		}
-		for id, n := range some {
-			all[id] += n
+		for p, c := range some {
+			if was, is := all[p]; is {
+				c.First, c.Last, c.Events = min(c.First, was.First), max(c.Last, was.Last), c.Events+was.Events
+			}
+			all[p] = c
 		}
 	}
+	out := map[uint64][]store.Counted{}
+	for p, c := range all {
+		out[p.batch] = append(out[p.batch], c)
+	}
 	_, err = e.verify(ctx, names, of)
-	return all, err
+	return out, err
 }
 
 // maxBatches is how many batches are counted at once: some years of one a minute.

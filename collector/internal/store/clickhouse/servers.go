@@ -55,6 +55,8 @@ type servers struct {
 	ctx   context.Context // ends with close
 	end   context.CancelFunc
 	meets sync.WaitGroup // with servers that nobody waits for
+
+	fault func() error // of tests: called before and behind each insert, which fails with its error; nil: none
 }
 
 func connect(a *Address, log hclog.Logger, readOnly bool) (*servers, error) {

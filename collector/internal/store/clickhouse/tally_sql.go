@@ -109,11 +109,16 @@ func (c *counting) from(and string, columns ...string) string {
 // to their partitions. ok is false where they are too many to be named.
 func (a *account) repeated(q *query.Query) (condition, where string, ok bool) {
 	var list, batches []string
-	days := map[int32]bool{}
+	days, said := map[int32]bool{}, map[repeated]bool{}
 	for _, r := range a.again {
+		once := r
+		if once.part.N = 0; said[once] { // it is in several parts
+			continue
+		}
 		if p := a.parts[r.part]; p != nil && outside(p, q) {
 			continue
 		}
+		said[once] = true
 		list, batches = append(list, fmt.Sprintf("(%s, %d)", quote(r.store), r.batch)), append(batches, strconv.FormatUint(r.batch, 10))
 		days[dayNumber(r.part.Day)] = true
 	}

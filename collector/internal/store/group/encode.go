@@ -96,17 +96,23 @@ type piece []byte
 // may read the table at the same time, but nothing may be added to it. The frames are
 // compressed while another goroutine builds the dictionaries.
 func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
-	blob, sum, _, err := c.encode(t, false)
+	blob, sum, _, err := c.encode(t, nil, false)
 	return blob, sum, err
 }
 
 // EncodeWithRoot is Encode, and returns the root of the tree over the events, too: that of EventsRoot, for less than half of its
 // cost, since the text is at hand.
 func (c *Codec) EncodeWithRoot(t *store.Table) ([]byte, Summary, eventtree.Hash, error) {
-	return c.encode(t, true)
+	return c.encode(t, nil, true)
 }
 
-func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
+// EncodeDivided is Encode of a table that is divided by classes, and EncodeWithRoot where a root is asked for: it is that over the events in the order of their places, and
+// the division gets the proofs of its classes.
+func (c *Codec) EncodeDivided(t *store.Table, d *store.Division, root bool) ([]byte, Summary, eventtree.Hash, error) {
+	return c.encode(t, d, root)
+}
+
+func (c *Codec) encode(t *store.Table, d *store.Division, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
 	var b builder
 	for _, h := range t.Hosts() {
 		b.addHost(&h)
@@ -122,7 +128,14 @@ func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, roo
 	dicts, roots := make(chan []dictionary, 1), make(chan eventtree.Hash, 1)
 	go func() { dicts <- c.dictionaries(&b, t.Values()) }()
 	if tree {
-		go func() { roots <- b.root() }()
+		go func() {
+			leaves := b.tree(d)
+			if d == nil {
+				roots <- leaves.Root()
+				return
+			}
+			roots <- proveClasses(d, leaves)
+		}()
 	} else {
 		roots <- root
 	}
@@ -148,6 +161,9 @@ func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, roo
 	senders, receipts := c.origins(&b)
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
+	if d != nil {
+		add(secClasses, 0, d.Encode())
+	}
 	add(secFrames, 0, table)
 	index := headSize // the size of all but the frames' section
 	for _, x := range bodies {

@@ -50,6 +50,7 @@ const (
 	secChunks  = 11 // of the dictionaries
 	secParts   = 12 // receipts and batches by block
 	secSpans   = 13 // arg: the field; where short texts of its values are
+	secClasses = 14 // of which classes its events are
 )
 
 // unsummed says that a section has no checksum of its own: its parts have.

@@ -28,11 +28,11 @@ func appendReceipts(dst []int64, o *store.Origin, ms int64) []int64 {
 	return dst
 }
 
-// root returns the root of the tree over the events, whose text is still in memory.
-func (b *builder) root() eventtree.Hash {
+// tree returns the tree over the events, whose text is still in memory.
+func (b *builder) tree(d *store.Division) *eventtree.Tree {
 	var h eventtree.Hasher
 	var e eventtree.Event
-	tree := eventtree.NewTree(len(b.ids))
+	hashes := make([]eventtree.Hash, 0, len(b.ids))
 	frame, at := 0, 0
 	for i := range b.blocks {
 		blk := &b.blocks[i]
@@ -41,38 +41,60 @@ func (b *builder) root() eventtree.Hash {
 			frame, at = int(blk.Frame), 0
 		}
 		for range blk.Events {
-			o := &b.origins[tree.Len()]
+			o := &b.origins[len(hashes)]
 			e.Text, e.From, e.Receipts = b.frames[frame][at], o.From, appendReceipts(e.Receipts[:0], o, 0)
-			tree.Add(h.Event(&e))
+			hashes = append(hashes, h.Event(&e))
 			at++
 		}
 	}
-	return tree.Root()
+	return placed(d, hashes)
 }
 
 // EventsRoot reads the text of all events and returns the root of the tree over them. Error: store.ErrDamaged.
 func (g *Group) EventsRoot() (eventtree.Hash, error) {
+	d, err := g.Division()
+	if err != nil {
+		return eventtree.Hash{}, err
+	}
 	var h eventtree.Hasher
-	var t eventtree.Tree
-	err := g.walk(nil, g.Text, func(_ int64, e *eventtree.Event) error {
-		t.Add(h.Event(e))
+	hashes := make([]eventtree.Hash, 0, min(g.Summary.Events, 1<<16))
+	err = g.walk(nil, g.Text, func(_ int64, e *eventtree.Event) error {
+		hashes = append(hashes, h.Event(e))
 		return nil
 	})
-	return t.Root(), err
+	if err != nil {
+		return eventtree.Hash{}, err
+	}
+	return placed(d, hashes).Root(), nil
 }
 
-// EventTree is EventsRoot for who looks for events: it returns the tree, and calls fn, where it is not nil, with each event's ordinal and
+// EventTree is EventsRoot for who looks for events: it returns the tree, and calls fn, where it is not nil, with each event's ordinal (its place, where the batch is divided by classes) and
 // hash; mixed is its hash by the name that it goes by where its host is
 // not told apart from others, else it is hash. Error: store.ErrDamaged.
 func (g *Group) EventTree(fn func(ordinal int64, hash, mixed eventtree.Hash)) (*eventtree.Tree, error) {
 	t := &eventtree.Tree{}
-	err := g.eachHash(nil, func(ordinal int64, hash, mixed eventtree.Hash) {
+	d, err := g.Division()
+	if err != nil {
+		return t, err
+	}
+	give := func(ordinal int64, hash, mixed eventtree.Hash) {
 		t.Add(hash)
 		if fn != nil {
 			fn(ordinal, hash, mixed)
 		}
-	})
-	return t, err
+	}
+	if d == nil {
+		return t, g.eachHash(nil, give)
+	}
+	type both struct{ hash, mixed eventtree.Hash }
+	list := make([]both, 0, min(g.Summary.Events, 1<<16))
+	if err := g.eachHash(nil, func(_ int64, hash, mixed eventtree.Hash) { list = append(list, both{hash, mixed}) }); err != nil {
+		return t, err
+	}
+	for i, x := range inPlaces(d, list) {
+		give(int64(i), x.hash, x.mixed)
+	}
+	return t, nil
 }
 
 // Find calls fn as EventTree does, with the events of some hosts only and those of hosts that are not told apart.

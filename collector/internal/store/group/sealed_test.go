@@ -1,11 +1,13 @@
 package group
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -84,7 +86,7 @@ func BenchmarkEncodeRoot(b *testing.B) {
 		x.addHost(&h)
 	}
 	for b.Loop() {
-		x.root()
+		x.tree(nil).Root()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(tab.Stats().Records), "ns/record")
 }
@@ -111,4 +113,70 @@ func BenchmarkRoot(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(sum.Records), "ns/record")
+}
+
+// A batch that is divided by classes has the root over its events in the order of their places, whoever makes it, each of them is found at its place, and the proof of each class completes
+// that root.
+func TestEncodeDivided(t *testing.T) {
+	t.Parallel()
+	c, err := NewCodec(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	tab := store.NewTable()
+	storetest.Fill(tab, storetest.NewGenerator(7, storetest.Templates(t), 5, storetest.Start), 300)
+	tab.Add("", storetest.Parse("", "node=odd type=KERNEL msg=audit(1.000:1): text"))
+	classes := store.Classes{{Hosts: "*1*"}, {Hosts: "odd"}, {Key: "*"}}
+	blob, sum, root, err := c.EncodeDivided(tab, tab.Divide(classes), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := c.Verify(blob); len(v.Findings) > 0 {
+		t.Fatalf("%+v", v.Findings)
+	}
+	g, err := c.Open(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := g.Division()
+	if err != nil || len(d.Classes) < 3 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	next := int64(0)
+	tree, err := g.EventTree(func(place int64, hash, mixed eventtree.Hash) {
+		if place != next || (hash != mixed) != (uint64(place) >= d.Classes[1].First && d.Classes[1].Name == "odd" && uint64(place) < d.Classes[1].First+d.Classes[1].Events) {
+			t.Errorf("event %d, the next is %d", place, next)
+		}
+		next++
+	})
+	again, rerr := g.EventsRoot()
+	if err != nil || rerr != nil || tree.Root() != root || again != root || next != int64(sum.Events) {
+		t.Fatalf("%d events, %v, %v; the roots: %x %x %x", next, err, rerr, root, again, tree.Root())
+	}
+	for _, x := range d.Classes {
+		leaves := make([]eventtree.Hash, sum.Events)
+		for i := x.First; i < x.First+x.Events; i++ {
+			leaves[i] = tree.Event(int64(i))
+		}
+		p := eventtree.NewPartial(leaves)
+		if err := p.Around(int64(x.First), int64(x.Events), x.Proof); err != nil {
+			t.Fatal(err)
+		}
+		if is, ok := p.Root(); !ok || is != root {
+			t.Errorf("%q alone gives another root", x.Name)
+		}
+	}
+	// Damage of the section is told.
+	at := bytes.Index(blob, d.Encode())
+	blob[at+3] ^= 1
+	if v := c.Verify(blob); len(v.Findings) == 0 {
+		t.Error("classes are damaged, and nothing is found")
+	}
+	if g, err = c.Open(blob); err == nil {
+		_, err = g.Division()
+	}
+	if !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("damaged classes: %v", err)
+	}
 }

@@ -121,6 +121,9 @@ func (v *verifier) run() {
 	if v.batches, err = g.Batches(); err != nil {
 		v.found(Finding{Offset: v.offset(secBatches, 0), Block: -1, Err: fmt.Errorf("of which batch its events are: %w", err)})
 	}
+	if _, err := g.Division(); err != nil {
+		v.found(Finding{Offset: v.offset(secClasses, 0), Block: -1, Err: fmt.Errorf("of which classes its events are: %w", err)})
+	}
 	v.frames()
 	if v.allReadable {
 		v.compareSummary()
@@ -181,6 +184,8 @@ func sectionName(s section) string {
 		return "templates"
 	case secParts:
 		return "receipts and batches by block"
+	case secClasses:
+		return "classes"
 	case secChunks:
 		return "values"
 	case secSpans:

@@ -187,6 +187,7 @@ func Events(t *testing.T, env Env) {
 			"moves to the next day":      testDays,
 			"has several parts of a day": testRotate,
 			"says what its parts have":   testParts,
+			"keeps classes apart":        testClasses,
 		})
 	}
 	run(t, env, map[string]func(*testing.T, Env){

@@ -28,7 +28,9 @@ type Memory struct {
 	sums   map[uint64][32]byte // by batch: SHA-256 of its events
 	events []memEvent          // replaced or appended to, never changed
 	parts  map[store.Part]int  // how many batches each has
-	cur    store.Part          // the part being written
+	class  map[store.Part]string
+	cur    []store.Part // those being written, of one day
+	around map[uint64]map[store.Part][]store.Divided
 	drops  []store.DroppedPart
 }
 
@@ -53,7 +55,7 @@ var ErrChanged = errors.New("a batch came again with other content")
 
 // NewMemory returns an empty engine.
 func NewMemory() *Memory {
-	return &Memory{sums: map[uint64][32]byte{}, parts: map[store.Part]int{}}
+	return &Memory{sums: map[uint64][32]byte{}, parts: map[store.Part]int{}, class: map[store.Part]string{}, around: map[uint64]map[store.Part][]store.Divided{}}
 }
 
 // Append takes a batch, once; see ErrChanged.
@@ -70,12 +72,20 @@ func (m *Memory) Append(_ context.Context, b *store.Sealed) error {
 }
 
 func (m *Memory) append(b *store.Sealed) error {
-	part := store.Part{Day: b.Day, N: 1}
 	var list []memEvent
+	var classes []int
 	sum := sha256.New()
+	divided := []store.Divided{{}}
+	next := func() (int, uint64) { return 0, uint64(len(list)) }
+	if b.Division != nil {
+		divided, next = b.Division.Classes, b.Division.Places()
+		fmt.Fprintf(sum, "%x", b.Division.Encode())
+	}
 	err := b.Each(func(host string, ev *event.Event) error {
 		fmt.Fprintf(sum, "%q %s%s", host, Text(ev), origins(ev))
-		list = append(list, memEvent{id: b.ID, place: len(list), host: host, ev: copyOf(host, ev)})
+		class, place := next()
+		classes = append(classes, class)
+		list = append(list, memEvent{id: b.ID, place: int(place), host: host, ev: copyOf(host, ev)})
 		return nil
 	})
 	if err != nil {
@@ -89,18 +99,45 @@ func (m *Memory) append(b *store.Sealed) error {
 		}
 		return nil
 	}
+	m.cur, m.around[b.ID] = nil, map[store.Part][]store.Divided{}
+	for i, d := range divided {
+		part := m.partFor(b.Day, d.Name)
+		for j := range list {
+			if classes[j] == i {
+				list[j].part = part
+			}
+		}
+		m.parts[part]++
+		m.class[part], m.cur = d.Name, append(m.cur, part)
+		if d.Name != "" {
+			m.around[b.ID][part] = append(m.around[b.ID][part], d)
+		}
+	}
+	m.events = append(m.events, list...)
+	m.last, m.sums[b.ID] = b.ID, [32]byte(sum.Sum(nil))
+	return nil
+}
+
+// partFor returns the part of a class of a day: the last one, or one behind all of the day.
+func (m *Memory) partFor(day store.Day, class string) store.Part {
+	part, last := store.Part{Day: day}, 0
 	for p := range m.parts {
-		if p.Day == part.Day {
+		if p.Day != day {
+			continue
+		}
+		if last = max(last, p.N); m.class[p] == class {
 			part.N = max(part.N, p.N)
 		}
 	}
-	for i := range list {
-		list[i].part = part
+	if part.N == 0 {
+		part.N = last + 1
 	}
-	m.events = append(m.events, list...)
-	m.parts[part]++
-	m.cur, m.last, m.sums[b.ID] = part, b.ID, [32]byte(sum.Sum(nil))
-	return nil
+	return part
+}
+
+// written reports whether a batch may go to a part.
+func (m *Memory) written(p store.Part) bool {
+	return slices.Contains(m.cur, p) || len(m.cur) > 0 && p.Day == m.cur[0].Day && m.class[p] != "" && m.partFor(p.Day, m.class[p]) == p
 }
 
 // copyOf returns a copy of an event with bytes of its own.
@@ -120,7 +157,7 @@ func (m *Memory) Stats(context.Context) (store.Stats, error) {
 	defer m.mu.Unlock()
 	var s store.Stats
 	for p := range m.parts {
-		s.Parts = append(s.Parts, store.PartStats{Part: p, Received: p.Day, Sealed: p != m.cur})
+		s.Parts = append(s.Parts, store.PartStats{Part: p, Received: p.Day, Sealed: !m.written(p), Class: m.class[p]})
 	}
 	slices.SortFunc(s.Parts, func(a, b store.PartStats) int { return a.Compare(b.Part) })
 	for _, e := range m.events {
@@ -164,16 +201,24 @@ func (m *Memory) PartHosts(_ context.Context, part store.Part, fn func(host stri
 func (m *Memory) Rotate(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.parts[m.cur] == 0 {
+	if len(m.cur) == 0 {
 		return nil
 	}
-	for p := range m.parts {
-		if p.Day == m.cur.Day {
-			m.cur.N = max(m.cur.N, p.N)
+	var list []store.Part
+	last := 0
+	for p, n := range m.parts {
+		if p.Day == m.cur[0].Day {
+			if last = max(last, p.N); m.written(p) && n > 0 {
+				list = append(list, p)
+			}
 		}
 	}
-	m.cur.N++
-	m.parts[m.cur] = 0
+	for _, p := range list {
+		last++
+		now := store.Part{Day: p.Day, N: last}
+		m.parts[now], m.class[now] = 0, m.class[p]
+		m.cur = append(slices.DeleteFunc(slices.Clone(m.cur), func(x store.Part) bool { return x == p }), now)
+	}
 	return nil
 }
 
@@ -190,10 +235,10 @@ func (m *Memory) DropBy(part store.Part, by, why string) error {
 	switch {
 	case !ok:
 		return store.ErrNoDay
-	case part == m.cur:
+	case m.written(part):
 		return store.ErrInUse
 	}
-	d := store.DroppedPart{Part: part, At: time.Now(), By: by, Why: why}
+	d := store.DroppedPart{Part: part, Class: m.class[part], At: time.Now(), By: by, Why: why}
 	batches := map[uint64]bool{}
 	for _, e := range m.events {
 		if e.part != part {
@@ -219,9 +264,11 @@ func (m *Memory) Drops(context.Context) ([]store.DroppedPart, error) {
 	defer m.mu.Unlock()
 	list := slices.Clone(m.drops)
 	for i := range list {
-		list[i].DayGone = true
-		for part := range m.parts {
-			list[i].DayGone = list[i].DayGone && part.Day != list[i].Part.Day
+		d := &list[i]
+		d.DayGone, d.ClassGone = true, d.Class != ""
+		for part, n := range m.parts {
+			d.DayGone = d.DayGone && part.Day != d.Part.Day
+			d.ClassGone = d.ClassGone && (part.Day != d.Part.Day || m.class[part] != d.Class || n == 0)
 		}
 	}
 	return list, nil

@@ -33,7 +33,7 @@ func (m *Memory) Attack(fn func([]Held) []Held) {
 	m.events = nil
 	for _, h := range fn(list) {
 		if h.part == (store.Part{}) {
-			h.part = m.cur
+			h.part = m.cur[0]
 		}
 		m.events = append(m.events, memEvent{id: h.Batch, place: h.Place, part: h.part, host: h.Host, ev: h.Event, hidden: h.Hidden})
 	}
@@ -65,7 +65,16 @@ func (m *Memory) Reread(_ context.Context, list []*store.Reread, columns bool) e
 	var hasher eventtree.Hasher
 	for _, r := range list {
 		r.Begin()
-		r.Dropped = slices.ContainsFunc(m.drops, func(d store.DroppedPart) bool { return d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last })
+		for _, d := range m.drops {
+			if d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last {
+				r.Drops = append(r.Drops, d)
+			}
+		}
+		for part, list := range m.around[r.Batch] {
+			if _, is := m.parts[part]; is {
+				r.Around = append(r.Around, list...)
+			}
+		}
 		for _, e := range m.events {
 			if e.id != r.Batch {
 				continue
@@ -83,16 +92,42 @@ func (m *Memory) Reread(_ context.Context, list []*store.Reread, columns bool) e
 	return nil
 }
 
-// Counts implements store.Rereader.
-func (m *Memory) Counts(_ context.Context, from, to store.Day) (map[uint64]uint64, error) {
+// Around has fn change what completes the roots of a batch, as somebody does who may write there.
+func (m *Memory) Around(batch uint64, fn func(d *store.Divided)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := map[uint64]uint64{}
-	for _, e := range m.events {
-		gone := slices.ContainsFunc(m.drops, func(d store.DroppedPart) bool { return d.Part == e.part })
-		if e.part.Day >= from && e.part.Day <= to && !gone {
-			all[e.id]++
+	for _, list := range m.around[batch] {
+		for i := range list {
+			list[i].Proof = slices.Clone(list[i].Proof)
+			fn(&list[i])
 		}
 	}
-	return all, nil
+}
+
+// Counts implements store.Rereader.
+func (m *Memory) Counts(_ context.Context, from, to store.Day) (map[uint64][]store.Counted, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	type place struct {
+		id   uint64
+		part store.Part
+	}
+	all := map[place]store.Counted{}
+	for _, e := range m.events {
+		gone := slices.ContainsFunc(m.drops, func(d store.DroppedPart) bool { return d.Part == e.part })
+		if e.part.Day < from || e.part.Day > to || gone {
+			continue
+		}
+		c, is := all[place{e.id, e.part}]
+		if c.Events++; !is || uint64(e.place) < c.First {
+			c.First = uint64(e.place)
+		}
+		c.Last = max(c.Last, uint64(e.place))
+		all[place{e.id, e.part}] = c
+	}
+	out := map[uint64][]store.Counted{}
+	for p, c := range all {
+		out[p.id] = append(out[p.id], c)
+	}
+	return out, nil
 }

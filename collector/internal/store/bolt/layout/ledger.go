@@ -25,14 +25,16 @@ const (
 	rowKind       = 'r'
 	pastKind      = 'p'
 	receivedKind  = 'd'
+	classKind     = 'c'
 	inheritedKind = 'i'
 )
 
 // What the keys of a kind begin with. Behind it, and in those of what was received behind the day, stand the length of a host's name, as a varint, and the name.
 var (
-	Pasts       = []byte{pastKind}
-	Rows        = []byte{rowKind}
-	AllReceived = []byte{receivedKind}
+	Pasts        = []byte{pastKind}
+	Rows         = []byte{rowKind}
+	AllReceived  = []byte{receivedKind}
+	AllOfClasses = []byte{classKind}
 )
 
 // TrackerKey returns the key of what is followed of a host.
@@ -81,9 +83,11 @@ func PastHost(key []byte) ([]byte, bool) {
 }
 
 // Received is how much of what came of a host on a day happened on another one, or on the same: what is dropped of it with all that came on that day, where another
-// engine has the events and rows are of no partition.
+// engine has the events and rows are of no partition. With a class it is what of that is of one class of retention, whose events are dropped by themselves; that without
+// one has all that is not dropped yet.
 type Received struct {
 	Day             store.Day // of receipt
+	Class           string
 	Host            string
 	Start           int64 // of the day on which the events happened, in ms since 1970
 	Records, Events uint64
@@ -91,14 +95,26 @@ type Received struct {
 }
 
 // ReceivedFrom returns what the keys of a day of receipt, and of later ones, are not less than.
-func ReceivedFrom(day store.Day) []byte {
-	return binary.BigEndian.AppendUint64([]byte{receivedKind}, uint64(int64(day))+math.MaxInt64+1)
+func ReceivedFrom(day store.Day) []byte { return receivedFrom(receivedKind, day) }
+
+// ClassReceivedFrom is that of what came of classes.
+func ClassReceivedFrom(day store.Day) []byte { return receivedFrom(classKind, day) }
+
+func receivedFrom(kind byte, day store.Day) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kind}, uint64(int64(day))+math.MaxInt64+1)
 }
 
 // Encode returns key and value.
 func (r *Received) Encode() (key, value []byte) {
-	key = binary.AppendUvarint(ReceivedFrom(r.Day), uint64(len(r.Host)))
-	key = binary.BigEndian.AppendUint64(append(key, r.Host...), uint64(r.Start)+math.MaxInt64+1)
+	key = ReceivedFrom(r.Day)
+	if r.Class != "" {
+		key = ClassReceivedFrom(r.Day)
+	}
+	key = append(binary.AppendUvarint(key, uint64(len(r.Host))), r.Host...)
+	if r.Class != "" {
+		key = append(binary.AppendUvarint(key, uint64(len(r.Class))), r.Class...)
+	}
+	key = binary.BigEndian.AppendUint64(key, uint64(r.Start)+math.MaxInt64+1)
 	value = binary.AppendUvarint(binary.AppendUvarint(nil, r.Records), r.Events)
 	value = append(value, byte((r.From-r.Start)/ledger.Hour), byte((r.To-r.Start)/ledger.Hour))
 	return key, AddSum(key, value)
@@ -106,12 +122,16 @@ func (r *Received) Encode() (key, value []byte) {
 
 // DecodeReceived is the reverse; ok is false where the key is of another kind, or what stands there is damaged.
 func DecodeReceived(key, value []byte) (r Received, ok bool) {
-	const fixed = 1 + 8
-	if len(key) < fixed || key[0] != receivedKind {
+	var is bool
+	if r.Day, is = ReceivedDay(key); !is {
 		return r, false
 	}
-	n, used := binary.Uvarint(key[fixed:])
-	if rest := len(key) - fixed - used - 8; used <= 0 || rest < 0 || n != uint64(rest) {
+	rest := key[1+8:]
+	if r.Host, rest, is = cutName(rest); is && key[0] == classKind {
+		r.Class, rest, is = cutName(rest)
+		is = is && r.Class != ""
+	}
+	if !is || len(rest) != 8 {
 		return r, false
 	}
 	b, err := CutSum(key, value)
@@ -124,16 +144,23 @@ func DecodeReceived(key, value []byte) (r Received, ok bool) {
 	if !in.Done() || hours[0] >= hours[1] || hours[1] > 24 {
 		return r, false
 	}
-	host := key[fixed+used : len(key)-8]
-	r.Day, _ = ReceivedDay(key)
-	r.Host, r.Start = string(host), int64(binary.BigEndian.Uint64(key[len(key)-8:])-math.MaxInt64-1)
+	r.Start = int64(binary.BigEndian.Uint64(rest) - math.MaxInt64 - 1)
 	r.From, r.To = r.Start+int64(hours[0])*ledger.Hour, r.Start+int64(hours[1])*ledger.Hour
 	return r, true
 }
 
-// ReceivedDay returns the day of receipt that a key of that kind has; false where it is none.
+// cutName takes a name off that stands behind its length.
+func cutName(b []byte) (name string, rest []byte, ok bool) {
+	n, used := binary.Uvarint(b)
+	if used <= 0 || n > uint64(len(b)-used) {
+		return "", nil, false
+	}
+	return string(b[used : used+int(n)]), b[used+int(n):], true //nolint:gosec // it is at most len(b)
+}
+
+// ReceivedDay returns the day of receipt that a key of that kind has, also of a class; false where it is none.
 func ReceivedDay(key []byte) (store.Day, bool) {
-	if len(key) < 1+8 || key[0] != receivedKind {
+	if len(key) < 1+8 || key[0] != receivedKind && key[0] != classKind {
 		return 0, false
 	}
 	return store.Day(int64(binary.BigEndian.Uint64(key[1:]) - math.MaxInt64 - 1)), true
