@@ -61,7 +61,7 @@ func (o *Outbox) deliver(ctx context.Context) error {
 
 // giveRoom has the file that is written go where all that had waited there is delivered and it is large; see renew.
 func (o *Outbox) giveRoom() error {
-	begun, err := o.local.renew(o.times.file / 4)
+	begun, err := o.local.renew(o.times.file / 16)
 	switch {
 	case err != nil: // the next delivery tries again, and nothing else hangs on it
 		o.local.log.Warn("what was delivered keeps its room on the disk: no other file can be begun", "error", err)
