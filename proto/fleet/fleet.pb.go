@@ -1484,8 +1484,8 @@ func (x *Piece) GetBlock() *Block {
 	return nil
 }
 
-// Block is events of one host as they are stored. Those match that lie within the times of the request and have its serial, and, where it is not sure, a record of
-// a type that is asked for.
+// Block is events of one host as they are stored, all of them within the times of the request. Where it is not sure, those of them match that meet the conditions
+// of the request but for the host.
 type Block struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Host   []byte                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`

@@ -35,7 +35,7 @@ type PieceBlock struct {
 	Host     string // of all its events
 	Events   uint32
 	Counted  bool
-	Sure     bool   // all of them match but for time and serial; else those with a record of a type that is asked for
+	Sure     bool   // all of them match
 	Matches  uint32 // how many match; at most, where several types are asked for
 	Off, Len uint32 // in the frame's text
 	Batch    uint64 // of all its events; 0: as Batches says
@@ -51,6 +51,11 @@ type PieceFrame struct {
 	Raw, CRC  uint32
 	Bytes     []byte
 	Templates []byte // nil: none
+}
+
+// ByTypes reports whether a query asks for types, hosts and times only, of which an index decides.
+func ByTypes(q *query.Query) bool {
+	return len(q.Terms) == 0 && len(q.Types) > 0 && ConditionsOf(q).Decide(q)
 }
 
 // Decided is asked of an event whose block the index decides: whether it lies within the query's times and has its serial, and, where it is not sure to match

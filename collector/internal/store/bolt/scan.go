@@ -138,7 +138,7 @@ func newReader(q *query.Query) reader {
 // newScan starts the workers; the caller runs the merge and then calls close.
 func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool, emit func(*store.Piece) error) *scan {
 	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain, emit: emit}
-	sc.types = len(q.Terms) == 0 && len(q.Types) > 0 && sc.conds.Decide(q)
+	sc.types = store.ByTypes(q)
 	sc.own = newReader(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {

@@ -14,12 +14,19 @@ func (sn *snapshot) ScanPieces(ctx context.Context, q *query.Query, fn func(*sto
 	return newScan(ctx, sn, q, true, fn).all()
 }
 
-// whole reports whether a unit's block goes out as it is stored: all of it may match, and the index decides of it, or many of its events have a type that is asked for.
+// thin is the part of a block's events of which fewer match than make it worth to send the block: its text is as small, compressed.
+const thin = 16
+
+// whole reports whether a unit's block goes out as it is stored: all of its events may match, and the index says how many do, and that these are many. Where
+// those that match can be made without the others' text, the collector makes them.
 func (sc *scan) whole(u *unit) bool {
 	c, q := &u.cand, sc.q
-	dense := c.Sure || sc.types && 4*uint64(c.Met) >= uint64(c.Block.Events)
-	return sc.emit != nil && dense && c.Want == nil && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
-		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs)
+	if sc.emit == nil || c.Want != nil || c.Block.Host == "" || u.plan.origins != nil || q.AfterBatch != 0 || q.HasSerial ||
+		!store.InTime(q, c.Block.MinMs) || !store.InTime(q, c.Block.MaxMs) {
+		return false
+	}
+	counted := len(sc.conds) == 1 && sc.conds.Decide(q) && (sc.types || !u.plan.frames.Picks())
+	return c.Sure || counted && thin*uint64(c.Met) >= uint64(c.Block.Events)
 }
 
 // toRead returns those of a plan's units that workers read; mu is held.

@@ -70,12 +70,11 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	defer func() { _ = codec.Close() }() // it only reads
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	newReader := func() reader { return reader{q: q, m: query.NewMatcher(q), codec: codec} }
-	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, most: most, units: make(chan *unit, aheadOf*workers), own: newReader(), again: map[*unit][]byte{}, begun: math.MinInt64, last: time.Now(), give: give}
+	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, most: most, units: make(chan *unit, aheadOf*workers), own: newReader(q, codec), again: map[*unit][]byte{}, begun: math.MinInt64, last: time.Now(), give: give}
 	todo := make(chan *unit, aheadOf*workers)
 	var working sync.WaitGroup
 	for range workers {
-		r := newReader()
+		r := newReader(q, codec)
 		working.Go(func() {
 			for u := range todo {
 				r.read(u, o.hold(u))
@@ -100,7 +99,9 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 			return nil
 		})
 	})
-	err = o.run()
+	if err = o.run(ctx); err == nil {
+		err = ctx.Err()
+	}
 	cancel()
 	for range o.units { // receive ends soon
 	}
@@ -127,7 +128,7 @@ func (o *ordering) hold(u *unit) bool {
 }
 
 // run is the merge.
-func (o *ordering) run() error {
+func (o *ordering) run(ctx context.Context) error {
 	for {
 		if err := o.fill(); err != nil {
 			return err
@@ -137,6 +138,9 @@ func (o *ordering) run() error {
 		}
 		top := &o.heap.list[0]
 		if !top.event {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			<-top.u.ready
 			if top.u.err != nil {
 				o.addError(top.u.err)

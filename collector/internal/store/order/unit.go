@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -32,9 +33,21 @@ type place struct {
 
 // reader reads units. It is for one goroutine.
 type reader struct {
-	q     *query.Query
-	m     *query.Matcher
-	codec *group.Codec
+	q       *query.Query
+	m       *query.Matcher
+	seeker  *query.Seeker // nil: there is nothing to seek
+	types   bool          // the query asks for types, hosts and times only
+	codec   *group.Codec
+	scratch event.Event // used again for every event
+	host    []byte      // of the block
+}
+
+// newReader returns a reader. Whose events are asked for is the collector's to say: some hosts count as others.
+func newReader(q *query.Query, codec *group.Codec) reader {
+	anyone := *q
+	anyone.Nodes = nil
+	m := query.NewMatcher(&anyone)
+	return reader{q: q, m: m, seeker: m.Seeker(), types: store.ByTypes(q), codec: codec}
 }
 
 // read looks which events of the unit match. keep says whether their texts are kept.
@@ -79,30 +92,81 @@ func (r *reader) block(u *unit, b *store.PieceBlock, keep bool) error {
 	if b.Events > mostEvents {
 		return fmt.Errorf("%w: it has %d events", store.ErrDamaged, b.Events)
 	}
-	batches := group.NewBatchReader(b.Batches, b.Batch, b.Events)
-	u.list = make([]place, 0, min(int(b.Events), len(text)/3)) // no event is shorter
-	rest := text
-	for range b.Events {
-		one, more, err := store.CutText(rest, b.Counted)
+	r.host = []byte(b.Host)
+	x := blockReading{r, u, b, text, keep}
+	if r.seeker != nil && !b.Sure && !r.types && !b.Counted && len(b.Batches) == 0 {
+		return x.seek()
+	}
+	return x.each()
+}
+
+// blockReading is a block that is read.
+type blockReading struct {
+	*reader
+	u    *unit
+	b    *store.PieceBlock
+	text []byte
+	keep bool
+}
+
+// each looks at the events one after the other.
+func (x *blockReading) each() error {
+	batches, rest := group.NewBatchReader(x.b.Batches, x.b.Batch, x.b.Events), x.text
+	x.u.list = make([]place, 0, min(int(x.b.Matches), len(x.text)/3)) // no event is shorter
+	for range x.b.Events {
+		one, more, err := store.CutText(rest, x.b.Counted)
 		if err != nil {
 			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
-		if empty(one, b.Counted) {
+		if empty(one, x.b.Counted) {
 			return fmt.Errorf("%w: an event without a record", store.ErrDamaged)
 		}
-		at := len(text) - len(rest)
+		x.match(one, len(x.text)-len(rest), batches.Next())
 		rest = more
-		e := place{batch: batches.Next(), off: uint32(at), len: uint32(len(one))}
-		var is bool
-		if e.ms, e.serial, is = store.Decided(r.q, one, b.Counted, b.Sure, r.m.Typed); !is {
-			continue
-		}
-		if keep {
-			e.text = one
-		}
-		u.list = append(u.list, e)
 	}
 	return nil
+}
+
+// seek looks for what the query asks for in the text of all events at once.
+func (x *blockReading) seek() error {
+	x.seeker.Begin()
+	for at := 0; ; {
+		hit := x.seeker.Next(x.text, at)
+		if hit < 0 {
+			return nil
+		}
+		begin, end, err := store.EventAt(x.text, at, hit)
+		if err != nil {
+			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		}
+		x.match(x.text[begin:end:end], begin, x.b.Batch)
+		at = end
+	}
+}
+
+// match adds an event, if it matches.
+func (x *blockReading) match(one []byte, at int, batch uint64) {
+	e := place{batch: batch, off: uint32(at), len: uint32(len(one))}
+	if x.b.Sure || x.types {
+		var is bool
+		if e.ms, e.serial, is = store.Decided(x.q, one, x.b.Counted, x.b.Sure, x.m.Typed); !is {
+			return
+		}
+	} else {
+		if !x.b.Counted && !x.m.MayMatch(one) {
+			return
+		}
+		ev := &x.scratch
+		store.ParseInto(ev, one, x.b.Counted, x.host, store.Origin{})
+		if len(ev.Records) == 0 || !x.m.Match(ev) {
+			return
+		}
+		e.ms, e.serial = ev.Ms, ev.Serial
+	}
+	if x.keep {
+		e.text = one
+	}
+	x.u.list = append(x.u.list, e)
 }
 
 // empty reports whether an event has no record, which who reads events relies on.
