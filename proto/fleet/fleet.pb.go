@@ -1305,7 +1305,7 @@ type SearchResponse struct {
 	Events *Events                `protobuf:"bytes,10,opt,name=events,proto3" json:"events,omitempty"`
 	// Instead of these, where the request takes them.
 	Texts *Texts `protobuf:"bytes,11,opt,name=texts,proto3" json:"texts,omitempty"`
-	// Or pieces of the answer: a piece with events that has none of its own has those of texts.
+	// Or pieces of the answer.
 	Pieces        []*Piece `protobuf:"bytes,12,rep,name=pieces,proto3" json:"pieces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1362,24 +1362,23 @@ func (x *SearchResponse) GetPieces() []*Piece {
 	return nil
 }
 
-// Piece has some events of an answer, in the answer's order among themselves. One that is not early comes before any that begins later in the order of the answer.
+// Piece is a part of an answer: events that match, in the order of the answer, or blocks in which there are some.
 type Piece struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The least and the greatest time of its events, or further.
-	MinMs int64 `protobuf:"zigzag64,1,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
-	MaxMs int64 `protobuf:"zigzag64,2,opt,name=max_ms,json=maxMs,proto3" json:"max_ms,omitempty"`
-	// It comes first, whenever its events were.
-	Early bool `protobuf:"varint,3,opt,name=early,proto3" json:"early,omitempty"`
-	// Of events that are equal in time, node, serial and batch, the one with the lesser of these is earlier.
-	Part  uint32 `protobuf:"varint,4,opt,name=part,proto3" json:"part,omitempty"`
-	Group uint64 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
-	Index uint32 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
-	// The batch of its events, or of runs of them: pairs of varints, the difference from the batch before, zigzag, and how many events are of it.
-	Batch   uint64 `protobuf:"varint,7,opt,name=batch,proto3" json:"batch,omitempty"`
-	Batches []byte `protobuf:"bytes,8,opt,name=batches,proto3" json:"batches,omitempty"`
-	// The events that match, where it has no block.
-	Texts         *Texts `protobuf:"bytes,9,opt,name=texts,proto3" json:"texts,omitempty"`
-	Block         *Block `protobuf:"bytes,10,opt,name=block,proto3" json:"block,omitempty"`
+	// No event that comes with a later piece is before this time, in ms, negated where the newest is first.
+	Next int64 `protobuf:"zigzag64,1,opt,name=next,proto3" json:"next,omitempty"`
+	// All of the answer has come.
+	Last bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	// Events that match; where it has none and no blocks, those of SearchResponse.texts.
+	Texts *Texts `protobuf:"bytes,3,opt,name=texts,proto3" json:"texts,omitempty"`
+	// Of which batches these are: runs of them, pairs of varints, the difference from the batch before, zigzag, and how many events are of it.
+	Batches []byte `protobuf:"bytes,4,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Where they lie, and which of these places is each event's. Of events that are equal in time, node, serial and batch, the one with the lesser place is earlier.
+	Places []*Place `protobuf:"bytes,5,rep,name=places,proto3" json:"places,omitempty"`
+	At     []uint32 `protobuf:"varint,6,rep,packed,name=at,proto3" json:"at,omitempty"`
+	// Blocks, and the frame in which they are, of which they are all.
+	Blocks        []*Block `protobuf:"bytes,7,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	Frame         *Frame   `protobuf:"bytes,8,opt,name=frame,proto3" json:"frame,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,60 +1413,18 @@ func (*Piece) Descriptor() ([]byte, []int) {
 	return file_fleet_proto_rawDescGZIP(), []int{18}
 }
 
-func (x *Piece) GetMinMs() int64 {
+func (x *Piece) GetNext() int64 {
 	if x != nil {
-		return x.MinMs
+		return x.Next
 	}
 	return 0
 }
 
-func (x *Piece) GetMaxMs() int64 {
+func (x *Piece) GetLast() bool {
 	if x != nil {
-		return x.MaxMs
-	}
-	return 0
-}
-
-func (x *Piece) GetEarly() bool {
-	if x != nil {
-		return x.Early
+		return x.Last
 	}
 	return false
-}
-
-func (x *Piece) GetPart() uint32 {
-	if x != nil {
-		return x.Part
-	}
-	return 0
-}
-
-func (x *Piece) GetGroup() uint64 {
-	if x != nil {
-		return x.Group
-	}
-	return 0
-}
-
-func (x *Piece) GetIndex() uint32 {
-	if x != nil {
-		return x.Index
-	}
-	return 0
-}
-
-func (x *Piece) GetBatch() uint64 {
-	if x != nil {
-		return x.Batch
-	}
-	return 0
-}
-
-func (x *Piece) GetBatches() []byte {
-	if x != nil {
-		return x.Batches
-	}
-	return nil
 }
 
 func (x *Piece) GetTexts() *Texts {
@@ -1477,11 +1434,99 @@ func (x *Piece) GetTexts() *Texts {
 	return nil
 }
 
-func (x *Piece) GetBlock() *Block {
+func (x *Piece) GetBatches() []byte {
 	if x != nil {
-		return x.Block
+		return x.Batches
 	}
 	return nil
+}
+
+func (x *Piece) GetPlaces() []*Place {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *Piece) GetAt() []uint32 {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Piece) GetBlocks() []*Block {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+func (x *Piece) GetFrame() *Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+type Place struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          uint32                 `protobuf:"varint,1,opt,name=part,proto3" json:"part,omitempty"`
+	Group         uint64                 `protobuf:"varint,2,opt,name=group,proto3" json:"group,omitempty"`
+	Index         uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_fleet_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Place) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Place) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *Place) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 // Block is events of one host as they are stored, all of them within the times of the request. Where it is not sure, those of them match that meet the conditions
@@ -1493,21 +1538,25 @@ type Block struct {
 	// Its texts are counted: see Texts.
 	Counted bool `protobuf:"varint,3,opt,name=counted,proto3" json:"counted,omitempty"`
 	Sure    bool `protobuf:"varint,4,opt,name=sure,proto3" json:"sure,omitempty"`
+	// How many of its events match.
+	Matches uint32 `protobuf:"varint,5,opt,name=matches,proto3" json:"matches,omitempty"`
 	// Where it lies in the frame's text.
-	Off  uint32 `protobuf:"varint,5,opt,name=off,proto3" json:"off,omitempty"`
-	Size uint32 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`
-	// The frame that has this place, of 64, and what is put there first.
-	Place uint32 `protobuf:"varint,7,opt,name=place,proto3" json:"place,omitempty"`
-	Frame *Frame `protobuf:"bytes,8,opt,name=frame,proto3" json:"frame,omitempty"`
-	// How many of its events match; at most, where several types are asked for.
-	Matches       uint32 `protobuf:"varint,9,opt,name=matches,proto3" json:"matches,omitempty"`
+	Off  uint32 `protobuf:"varint,6,opt,name=off,proto3" json:"off,omitempty"`
+	Size uint32 `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`
+	// The least and the greatest time of its events.
+	MinMs int64 `protobuf:"zigzag64,8,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	MaxMs int64 `protobuf:"zigzag64,9,opt,name=max_ms,json=maxMs,proto3" json:"max_ms,omitempty"`
+	// The batch of its events; 0: of these, as Piece.batches.
+	Batch         uint64 `protobuf:"varint,10,opt,name=batch,proto3" json:"batch,omitempty"`
+	Batches       []byte `protobuf:"bytes,11,opt,name=batches,proto3" json:"batches,omitempty"`
+	Place         *Place `protobuf:"bytes,12,opt,name=place,proto3" json:"place,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1568,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1581,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{19}
+	return file_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Block) GetHost() []byte {
@@ -1563,6 +1612,13 @@ func (x *Block) GetSure() bool {
 	return false
 }
 
+func (x *Block) GetMatches() uint32 {
+	if x != nil {
+		return x.Matches
+	}
+	return 0
+}
+
 func (x *Block) GetOff() uint32 {
 	if x != nil {
 		return x.Off
@@ -1577,25 +1633,39 @@ func (x *Block) GetSize() uint32 {
 	return 0
 }
 
-func (x *Block) GetPlace() uint32 {
+func (x *Block) GetMinMs() int64 {
 	if x != nil {
-		return x.Place
+		return x.MinMs
 	}
 	return 0
 }
 
-func (x *Block) GetFrame() *Frame {
+func (x *Block) GetMaxMs() int64 {
 	if x != nil {
-		return x.Frame
+		return x.MaxMs
+	}
+	return 0
+}
+
+func (x *Block) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Block) GetBatches() []byte {
+	if x != nil {
+		return x.Batches
 	}
 	return nil
 }
 
-func (x *Block) GetMatches() uint32 {
+func (x *Block) GetPlace() *Place {
 	if x != nil {
-		return x.Matches
+		return x.Place
 	}
-	return 0
+	return nil
 }
 
 // Frame is a frame of a group as it is stored: see collector/internal/store/group/FORMAT.md.
@@ -1607,8 +1677,8 @@ type Frame struct {
 	Raw   uint32 `protobuf:"varint,2,opt,name=raw,proto3" json:"raw,omitempty"`
 	Crc   uint32 `protobuf:"fixed32,3,opt,name=crc,proto3" json:"crc,omitempty"`
 	Bytes []byte `protobuf:"bytes,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// The templates that have this place, of 64, less 1, and what is put there first; 0: it needs none.
-	Place         uint32 `protobuf:"varint,5,opt,name=place,proto3" json:"place,omitempty"`
+	// The templates that have this number, of 64, from 1 on, and what is put there first; 0: it needs none.
+	TemplatesAt   uint32 `protobuf:"varint,5,opt,name=templates_at,json=templatesAt,proto3" json:"templates_at,omitempty"`
 	Templates     []byte `protobuf:"bytes,6,opt,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1616,7 +1686,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1698,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1711,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{20}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Frame) GetVersion() uint32 {
@@ -1672,9 +1742,9 @@ func (x *Frame) GetBytes() []byte {
 	return nil
 }
 
-func (x *Frame) GetPlace() uint32 {
+func (x *Frame) GetTemplatesAt() uint32 {
 	if x != nil {
-		return x.Place
+		return x.TemplatesAt
 	}
 	return 0
 }
@@ -1702,7 +1772,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1784,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1797,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{21}
+	return file_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FollowResponse) GetEvents() *Events {
@@ -1768,7 +1838,7 @@ type Lack struct {
 
 func (x *Lack) Reset() {
 	*x = Lack{}
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1850,7 @@ func (x *Lack) String() string {
 func (*Lack) ProtoMessage() {}
 
 func (x *Lack) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1863,7 @@ func (x *Lack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lack.ProtoReflect.Descriptor instead.
 func (*Lack) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{22}
+	return file_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Lack) GetCollector() string {
@@ -1848,7 +1918,7 @@ type TallyResponse struct {
 
 func (x *TallyResponse) Reset() {
 	*x = TallyResponse{}
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1930,7 @@ func (x *TallyResponse) String() string {
 func (*TallyResponse) ProtoMessage() {}
 
 func (x *TallyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1943,7 @@ func (x *TallyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
 func (*TallyResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{23}
+	return file_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TallyResponse) GetRest() *Events {
@@ -1927,7 +1997,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2009,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2022,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{24}
+	return file_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -1991,7 +2061,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2073,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2086,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{25}
+	return file_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -2076,7 +2146,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2158,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2171,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{26}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -2189,7 +2259,7 @@ type CoverageRequest struct {
 
 func (x *CoverageRequest) Reset() {
 	*x = CoverageRequest{}
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2271,7 @@ func (x *CoverageRequest) String() string {
 func (*CoverageRequest) ProtoMessage() {}
 
 func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2284,7 @@ func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRequest.ProtoReflect.Descriptor instead.
 func (*CoverageRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{27}
+	return file_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CoverageRequest) GetVersion() uint32 {
@@ -2275,7 +2345,7 @@ type CoverageResponse struct {
 
 func (x *CoverageResponse) Reset() {
 	*x = CoverageResponse{}
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2357,7 @@ func (x *CoverageResponse) String() string {
 func (*CoverageResponse) ProtoMessage() {}
 
 func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2370,7 @@ func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageResponse.ProtoReflect.Descriptor instead.
 func (*CoverageResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{28}
+	return file_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CoverageResponse) GetCoverage() *Coverage {
@@ -2362,7 +2432,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2444,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2457,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{29}
+	return file_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Coverage) GetHost() []byte {
@@ -2602,7 +2672,7 @@ type CoverageCause struct {
 
 func (x *CoverageCause) Reset() {
 	*x = CoverageCause{}
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2684,7 @@ func (x *CoverageCause) String() string {
 func (*CoverageCause) ProtoMessage() {}
 
 func (x *CoverageCause) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2697,7 @@ func (x *CoverageCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageCause.ProtoReflect.Descriptor instead.
 func (*CoverageCause) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{30}
+	return file_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CoverageCause) GetCause() string {
@@ -2710,7 +2780,7 @@ type CoverageInterval struct {
 
 func (x *CoverageInterval) Reset() {
 	*x = CoverageInterval{}
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +2792,7 @@ func (x *CoverageInterval) String() string {
 func (*CoverageInterval) ProtoMessage() {}
 
 func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +2805,7 @@ func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageInterval.ProtoReflect.Descriptor instead.
 func (*CoverageInterval) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{31}
+	return file_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CoverageInterval) GetCause() string {
@@ -2802,7 +2872,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2884,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2897,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{32}
+	return file_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 type HostsResponse struct {
@@ -2842,7 +2912,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2924,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2937,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{33}
+	return file_fleet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2932,7 +3002,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3014,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3027,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{34}
+	return file_fleet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Host) GetName() []byte {
@@ -3111,7 +3181,7 @@ type HostAt struct {
 
 func (x *HostAt) Reset() {
 	*x = HostAt{}
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3193,7 @@ func (x *HostAt) String() string {
 func (*HostAt) ProtoMessage() {}
 
 func (x *HostAt) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3206,7 @@ func (x *HostAt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAt.ProtoReflect.Descriptor instead.
 func (*HostAt) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{35}
+	return file_fleet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HostAt) GetCollector() string {
@@ -3200,7 +3270,7 @@ type Collector struct {
 
 func (x *Collector) Reset() {
 	*x = Collector{}
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3282,7 @@ func (x *Collector) String() string {
 func (*Collector) ProtoMessage() {}
 
 func (x *Collector) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3295,7 @@ func (x *Collector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collector.ProtoReflect.Descriptor instead.
 func (*Collector) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{36}
+	return file_fleet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Collector) GetName() string {
@@ -3308,7 +3378,7 @@ type ForgetCollectorRequest struct {
 
 func (x *ForgetCollectorRequest) Reset() {
 	*x = ForgetCollectorRequest{}
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +3390,7 @@ func (x *ForgetCollectorRequest) String() string {
 func (*ForgetCollectorRequest) ProtoMessage() {}
 
 func (x *ForgetCollectorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +3403,7 @@ func (x *ForgetCollectorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetCollectorRequest.ProtoReflect.Descriptor instead.
 func (*ForgetCollectorRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{37}
+	return file_fleet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ForgetCollectorRequest) GetName() string {
@@ -3354,7 +3424,7 @@ type ForgetCollectorResponse struct {
 
 func (x *ForgetCollectorResponse) Reset() {
 	*x = ForgetCollectorResponse{}
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3366,7 +3436,7 @@ func (x *ForgetCollectorResponse) String() string {
 func (*ForgetCollectorResponse) ProtoMessage() {}
 
 func (x *ForgetCollectorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3379,7 +3449,7 @@ func (x *ForgetCollectorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetCollectorResponse.ProtoReflect.Descriptor instead.
 func (*ForgetCollectorResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{38}
+	return file_fleet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ForgetCollectorResponse) GetCollector() *Collector {
@@ -3407,7 +3477,7 @@ type HostLoss struct {
 
 func (x *HostLoss) Reset() {
 	*x = HostLoss{}
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +3489,7 @@ func (x *HostLoss) String() string {
 func (*HostLoss) ProtoMessage() {}
 
 func (x *HostLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +3502,7 @@ func (x *HostLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostLoss.ProtoReflect.Descriptor instead.
 func (*HostLoss) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{39}
+	return file_fleet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HostLoss) GetHost() []byte {
@@ -3467,7 +3537,7 @@ type Said struct {
 
 func (x *Said) Reset() {
 	*x = Said{}
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3549,7 @@ func (x *Said) String() string {
 func (*Said) ProtoMessage() {}
 
 func (x *Said) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3562,7 @@ func (x *Said) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Said.ProtoReflect.Descriptor instead.
 func (*Said) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{40}
+	return file_fleet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Said) GetBootId() []byte {
@@ -3541,7 +3611,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3623,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3636,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{41}
+	return file_fleet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -3595,7 +3665,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3607,7 +3677,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3620,7 +3690,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{42}
+	return file_fleet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -3647,7 +3717,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3659,7 +3729,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3672,7 +3742,7 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{43}
+	return file_fleet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
@@ -3697,7 +3767,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +3779,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +3792,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{44}
+	return file_fleet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *EvidenceRequest) GetVersion() uint32 {
@@ -3770,7 +3840,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +3852,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +3865,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{45}
+	return file_fleet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *EvidenceResponse) GetFile() string {
@@ -3820,7 +3890,7 @@ type HoldsRequest struct {
 
 func (x *HoldsRequest) Reset() {
 	*x = HoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +3902,7 @@ func (x *HoldsRequest) String() string {
 func (*HoldsRequest) ProtoMessage() {}
 
 func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3845,7 +3915,7 @@ func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsRequest.ProtoReflect.Descriptor instead.
 func (*HoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{46}
+	return file_fleet_proto_rawDescGZIP(), []int{47}
 }
 
 type HoldsResponse struct {
@@ -3864,7 +3934,7 @@ type HoldsResponse struct {
 
 func (x *HoldsResponse) Reset() {
 	*x = HoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3876,7 +3946,7 @@ func (x *HoldsResponse) String() string {
 func (*HoldsResponse) ProtoMessage() {}
 
 func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3889,7 +3959,7 @@ func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsResponse.ProtoReflect.Descriptor instead.
 func (*HoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{47}
+	return file_fleet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HoldsResponse) GetHolds() []*Hold {
@@ -3946,7 +4016,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3958,7 +4028,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3971,7 +4041,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{48}
+	return file_fleet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Hold) GetWhat() []byte {
@@ -4038,7 +4108,7 @@ type ChangeHoldsRequest struct {
 
 func (x *ChangeHoldsRequest) Reset() {
 	*x = ChangeHoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4120,7 @@ func (x *ChangeHoldsRequest) String() string {
 func (*ChangeHoldsRequest) ProtoMessage() {}
 
 func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4133,7 @@ func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{49}
+	return file_fleet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ChangeHoldsRequest) GetAdd() [][]byte {
@@ -4103,7 +4173,7 @@ type ChangeHoldsResponse struct {
 
 func (x *ChangeHoldsResponse) Reset() {
 	*x = ChangeHoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4185,7 @@ func (x *ChangeHoldsResponse) String() string {
 func (*ChangeHoldsResponse) ProtoMessage() {}
 
 func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4198,7 @@ func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{50}
+	return file_fleet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ChangeHoldsResponse) GetDone() []*HoldDone {
@@ -4149,7 +4219,7 @@ type HoldDone struct {
 
 func (x *HoldDone) Reset() {
 	*x = HoldDone{}
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4231,7 @@ func (x *HoldDone) String() string {
 func (*HoldDone) ProtoMessage() {}
 
 func (x *HoldDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4244,7 @@ func (x *HoldDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldDone.ProtoReflect.Descriptor instead.
 func (*HoldDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{51}
+	return file_fleet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *HoldDone) GetOp() string {
@@ -4203,7 +4273,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4285,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4298,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{52}
+	return file_fleet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckpointRequest) GetSign() bool {
@@ -4266,7 +4336,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4278,7 +4348,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4291,7 +4361,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{53}
+	return file_fleet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CheckpointResponse) GetText() []byte {
@@ -4353,7 +4423,7 @@ type AcceptLogRequest struct {
 
 func (x *AcceptLogRequest) Reset() {
 	*x = AcceptLogRequest{}
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4435,7 @@ func (x *AcceptLogRequest) String() string {
 func (*AcceptLogRequest) ProtoMessage() {}
 
 func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4448,7 @@ func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogRequest.ProtoReflect.Descriptor instead.
 func (*AcceptLogRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{54}
+	return file_fleet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AcceptLogRequest) GetReason() []byte {
@@ -4398,7 +4468,7 @@ type AcceptLogResponse struct {
 
 func (x *AcceptLogResponse) Reset() {
 	*x = AcceptLogResponse{}
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4480,7 @@ func (x *AcceptLogResponse) String() string {
 func (*AcceptLogResponse) ProtoMessage() {}
 
 func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4493,7 @@ func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogResponse.ProtoReflect.Descriptor instead.
 func (*AcceptLogResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{55}
+	return file_fleet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AcceptLogResponse) GetCheckpoint() *CheckpointResponse {
@@ -4441,7 +4511,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4453,7 +4523,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[56]
+	mi := &file_fleet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4466,7 +4536,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{56}
+	return file_fleet_proto_rawDescGZIP(), []int{57}
 }
 
 type StatusResponse struct {
@@ -4492,7 +4562,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4504,7 +4574,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[57]
+	mi := &file_fleet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4517,7 +4587,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{57}
+	return file_fleet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -4612,7 +4682,7 @@ type AlertsRequest struct {
 
 func (x *AlertsRequest) Reset() {
 	*x = AlertsRequest{}
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4624,7 +4694,7 @@ func (x *AlertsRequest) String() string {
 func (*AlertsRequest) ProtoMessage() {}
 
 func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[58]
+	mi := &file_fleet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4637,7 +4707,7 @@ func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsRequest.ProtoReflect.Descriptor instead.
 func (*AlertsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{58}
+	return file_fleet_proto_rawDescGZIP(), []int{59}
 }
 
 type AlertsResponse struct {
@@ -4652,7 +4722,7 @@ type AlertsResponse struct {
 
 func (x *AlertsResponse) Reset() {
 	*x = AlertsResponse{}
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4664,7 +4734,7 @@ func (x *AlertsResponse) String() string {
 func (*AlertsResponse) ProtoMessage() {}
 
 func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[59]
+	mi := &file_fleet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4677,7 +4747,7 @@ func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsResponse.ProtoReflect.Descriptor instead.
 func (*AlertsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{59}
+	return file_fleet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AlertsResponse) GetAlerts() []*Alert {
@@ -4725,7 +4795,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +4807,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[60]
+	mi := &file_fleet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +4820,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{60}
+	return file_fleet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Alert) GetId() string {
@@ -4846,7 +4916,7 @@ type AlertCondition struct {
 
 func (x *AlertCondition) Reset() {
 	*x = AlertCondition{}
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +4928,7 @@ func (x *AlertCondition) String() string {
 func (*AlertCondition) ProtoMessage() {}
 
 func (x *AlertCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[61]
+	mi := &file_fleet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +4941,7 @@ func (x *AlertCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCondition.ProtoReflect.Descriptor instead.
 func (*AlertCondition) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{61}
+	return file_fleet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AlertCondition) GetName() string {
@@ -4933,7 +5003,7 @@ type AlertSink struct {
 
 func (x *AlertSink) Reset() {
 	*x = AlertSink{}
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4945,7 +5015,7 @@ func (x *AlertSink) String() string {
 func (*AlertSink) ProtoMessage() {}
 
 func (x *AlertSink) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[62]
+	mi := &file_fleet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4958,7 +5028,7 @@ func (x *AlertSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertSink.ProtoReflect.Descriptor instead.
 func (*AlertSink) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{62}
+	return file_fleet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AlertSink) GetName() string {
@@ -5020,7 +5090,7 @@ type TestAlertRequest struct {
 
 func (x *TestAlertRequest) Reset() {
 	*x = TestAlertRequest{}
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5032,7 +5102,7 @@ func (x *TestAlertRequest) String() string {
 func (*TestAlertRequest) ProtoMessage() {}
 
 func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[63]
+	mi := &file_fleet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5045,7 +5115,7 @@ func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertRequest.ProtoReflect.Descriptor instead.
 func (*TestAlertRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{63}
+	return file_fleet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *TestAlertRequest) GetSink() string {
@@ -5064,7 +5134,7 @@ type TestAlertResponse struct {
 
 func (x *TestAlertResponse) Reset() {
 	*x = TestAlertResponse{}
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5076,7 +5146,7 @@ func (x *TestAlertResponse) String() string {
 func (*TestAlertResponse) ProtoMessage() {}
 
 func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[64]
+	mi := &file_fleet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5089,7 +5159,7 @@ func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertResponse.ProtoReflect.Descriptor instead.
 func (*TestAlertResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{64}
+	return file_fleet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TestAlertResponse) GetTests() []*AlertTest {
@@ -5111,7 +5181,7 @@ type AlertTest struct {
 
 func (x *AlertTest) Reset() {
 	*x = AlertTest{}
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5123,7 +5193,7 @@ func (x *AlertTest) String() string {
 func (*AlertTest) ProtoMessage() {}
 
 func (x *AlertTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[65]
+	mi := &file_fleet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5136,7 +5206,7 @@ func (x *AlertTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTest.ProtoReflect.Descriptor instead.
 func (*AlertTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{65}
+	return file_fleet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AlertTest) GetSink() string {
@@ -5170,7 +5240,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5182,7 +5252,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[66]
+	mi := &file_fleet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5195,7 +5265,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{66}
+	return file_fleet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ImportRequest) GetWhat() isImportRequest_What {
@@ -5315,7 +5385,7 @@ type ImportBegin struct {
 
 func (x *ImportBegin) Reset() {
 	*x = ImportBegin{}
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5327,7 +5397,7 @@ func (x *ImportBegin) String() string {
 func (*ImportBegin) ProtoMessage() {}
 
 func (x *ImportBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[67]
+	mi := &file_fleet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5340,7 +5410,7 @@ func (x *ImportBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportBegin.ProtoReflect.Descriptor instead.
 func (*ImportBegin) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{67}
+	return file_fleet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ImportBegin) GetVersion() uint32 {
@@ -5391,7 +5461,7 @@ type ImportKnown struct {
 
 func (x *ImportKnown) Reset() {
 	*x = ImportKnown{}
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5473,7 @@ func (x *ImportKnown) String() string {
 func (*ImportKnown) ProtoMessage() {}
 
 func (x *ImportKnown) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[68]
+	mi := &file_fleet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5486,7 @@ func (x *ImportKnown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKnown.ProtoReflect.Descriptor instead.
 func (*ImportKnown) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{68}
+	return file_fleet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ImportKnown) GetNode() []byte {
@@ -5490,7 +5560,7 @@ type ImportFile struct {
 
 func (x *ImportFile) Reset() {
 	*x = ImportFile{}
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5502,7 +5572,7 @@ func (x *ImportFile) String() string {
 func (*ImportFile) ProtoMessage() {}
 
 func (x *ImportFile) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[69]
+	mi := &file_fleet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5515,7 +5585,7 @@ func (x *ImportFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFile.ProtoReflect.Descriptor instead.
 func (*ImportFile) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{69}
+	return file_fleet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ImportFile) GetNode() []byte {
@@ -5562,7 +5632,7 @@ type ImportChunk struct {
 
 func (x *ImportChunk) Reset() {
 	*x = ImportChunk{}
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5574,7 +5644,7 @@ func (x *ImportChunk) String() string {
 func (*ImportChunk) ProtoMessage() {}
 
 func (x *ImportChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[70]
+	mi := &file_fleet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5587,7 +5657,7 @@ func (x *ImportChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportChunk.ProtoReflect.Descriptor instead.
 func (*ImportChunk) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{70}
+	return file_fleet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ImportChunk) GetText() []byte {
@@ -5638,7 +5708,7 @@ type ImportFileEnd struct {
 
 func (x *ImportFileEnd) Reset() {
 	*x = ImportFileEnd{}
-	mi := &file_fleet_proto_msgTypes[71]
+	mi := &file_fleet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +5720,7 @@ func (x *ImportFileEnd) String() string {
 func (*ImportFileEnd) ProtoMessage() {}
 
 func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[71]
+	mi := &file_fleet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +5733,7 @@ func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportFileEnd.ProtoReflect.Descriptor instead.
 func (*ImportFileEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{71}
+	return file_fleet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ImportFileEnd) GetSize() int64 {
@@ -5704,7 +5774,7 @@ type ImportEnd struct {
 
 func (x *ImportEnd) Reset() {
 	*x = ImportEnd{}
-	mi := &file_fleet_proto_msgTypes[72]
+	mi := &file_fleet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5716,7 +5786,7 @@ func (x *ImportEnd) String() string {
 func (*ImportEnd) ProtoMessage() {}
 
 func (x *ImportEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[72]
+	mi := &file_fleet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5729,7 +5799,7 @@ func (x *ImportEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportEnd.ProtoReflect.Descriptor instead.
 func (*ImportEnd) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{72}
+	return file_fleet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ImportEnd) GetInterrupted() bool {
@@ -5756,7 +5826,7 @@ type ImportResponse struct {
 
 func (x *ImportResponse) Reset() {
 	*x = ImportResponse{}
-	mi := &file_fleet_proto_msgTypes[73]
+	mi := &file_fleet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5768,7 +5838,7 @@ func (x *ImportResponse) String() string {
 func (*ImportResponse) ProtoMessage() {}
 
 func (x *ImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[73]
+	mi := &file_fleet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5781,7 +5851,7 @@ func (x *ImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
 func (*ImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{73}
+	return file_fleet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ImportResponse) GetKnown() []*ImportKnown {
@@ -5833,7 +5903,7 @@ type ImportSum struct {
 
 func (x *ImportSum) Reset() {
 	*x = ImportSum{}
-	mi := &file_fleet_proto_msgTypes[74]
+	mi := &file_fleet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5845,7 +5915,7 @@ func (x *ImportSum) String() string {
 func (*ImportSum) ProtoMessage() {}
 
 func (x *ImportSum) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[74]
+	mi := &file_fleet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5858,7 +5928,7 @@ func (x *ImportSum) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportSum.ProtoReflect.Descriptor instead.
 func (*ImportSum) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{74}
+	return file_fleet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ImportSum) GetFiles() int64 {
@@ -5904,7 +5974,7 @@ type ImportsRequest struct {
 
 func (x *ImportsRequest) Reset() {
 	*x = ImportsRequest{}
-	mi := &file_fleet_proto_msgTypes[75]
+	mi := &file_fleet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5916,7 +5986,7 @@ func (x *ImportsRequest) String() string {
 func (*ImportsRequest) ProtoMessage() {}
 
 func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[75]
+	mi := &file_fleet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5929,7 +5999,7 @@ func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsRequest.ProtoReflect.Descriptor instead.
 func (*ImportsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{75}
+	return file_fleet_proto_rawDescGZIP(), []int{76}
 }
 
 type ImportsResponse struct {
@@ -5941,7 +6011,7 @@ type ImportsResponse struct {
 
 func (x *ImportsResponse) Reset() {
 	*x = ImportsResponse{}
-	mi := &file_fleet_proto_msgTypes[76]
+	mi := &file_fleet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5953,7 +6023,7 @@ func (x *ImportsResponse) String() string {
 func (*ImportsResponse) ProtoMessage() {}
 
 func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[76]
+	mi := &file_fleet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5966,7 +6036,7 @@ func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportsResponse.ProtoReflect.Descriptor instead.
 func (*ImportsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{76}
+	return file_fleet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ImportsResponse) GetImports() []*ImportDone {
@@ -6000,7 +6070,7 @@ type ImportDone struct {
 
 func (x *ImportDone) Reset() {
 	*x = ImportDone{}
-	mi := &file_fleet_proto_msgTypes[77]
+	mi := &file_fleet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6012,7 +6082,7 @@ func (x *ImportDone) String() string {
 func (*ImportDone) ProtoMessage() {}
 
 func (x *ImportDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[77]
+	mi := &file_fleet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6025,7 +6095,7 @@ func (x *ImportDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportDone.ProtoReflect.Descriptor instead.
 func (*ImportDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{77}
+	return file_fleet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ImportDone) GetName() string {
@@ -6115,7 +6185,7 @@ type UndoImportRequest struct {
 
 func (x *UndoImportRequest) Reset() {
 	*x = UndoImportRequest{}
-	mi := &file_fleet_proto_msgTypes[78]
+	mi := &file_fleet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6127,7 +6197,7 @@ func (x *UndoImportRequest) String() string {
 func (*UndoImportRequest) ProtoMessage() {}
 
 func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[78]
+	mi := &file_fleet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6140,7 +6210,7 @@ func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportRequest.ProtoReflect.Descriptor instead.
 func (*UndoImportRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{78}
+	return file_fleet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *UndoImportRequest) GetName() string {
@@ -6166,7 +6236,7 @@ type UndoImportResponse struct {
 
 func (x *UndoImportResponse) Reset() {
 	*x = UndoImportResponse{}
-	mi := &file_fleet_proto_msgTypes[79]
+	mi := &file_fleet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6178,7 +6248,7 @@ func (x *UndoImportResponse) String() string {
 func (*UndoImportResponse) ProtoMessage() {}
 
 func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[79]
+	mi := &file_fleet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6191,7 +6261,7 @@ func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoImportResponse.ProtoReflect.Descriptor instead.
 func (*UndoImportResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{79}
+	return file_fleet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *UndoImportResponse) GetRecords() int64 {
@@ -6315,35 +6385,40 @@ const file_fleet_proto_rawDesc = "" +
 	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x120\n" +
 	"\x05texts\x18\v \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x122\n" +
 	"\x06pieces\x18\f \x03(\v2\x1a.auditfleet.fleet.v1.PieceR\x06piecesJ\x04\b\x01\x10\n" +
-	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"\x9f\x02\n" +
-	"\x05Piece\x12\x15\n" +
-	"\x06min_ms\x18\x01 \x01(\x12R\x05minMs\x12\x15\n" +
-	"\x06max_ms\x18\x02 \x01(\x12R\x05maxMs\x12\x14\n" +
-	"\x05early\x18\x03 \x01(\bR\x05early\x12\x12\n" +
-	"\x04part\x18\x04 \x01(\rR\x04part\x12\x14\n" +
-	"\x05group\x18\x05 \x01(\x04R\x05group\x12\x14\n" +
-	"\x05index\x18\x06 \x01(\rR\x05index\x12\x14\n" +
-	"\x05batch\x18\a \x01(\x04R\x05batch\x12\x18\n" +
-	"\abatches\x18\b \x01(\fR\abatches\x120\n" +
-	"\x05texts\x18\t \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x120\n" +
-	"\x05block\x18\n" +
-	" \x01(\v2\x1a.auditfleet.fleet.v1.BlockR\x05block\"\xe9\x01\n" +
+	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"\xa5\x02\n" +
+	"\x05Piece\x12\x12\n" +
+	"\x04next\x18\x01 \x01(\x12R\x04next\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x120\n" +
+	"\x05texts\x18\x03 \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05texts\x12\x18\n" +
+	"\abatches\x18\x04 \x01(\fR\abatches\x122\n" +
+	"\x06places\x18\x05 \x03(\v2\x1a.auditfleet.fleet.v1.PlaceR\x06places\x12\x0e\n" +
+	"\x02at\x18\x06 \x03(\rR\x02at\x122\n" +
+	"\x06blocks\x18\a \x03(\v2\x1a.auditfleet.fleet.v1.BlockR\x06blocks\x120\n" +
+	"\x05frame\x18\b \x01(\v2\x1a.auditfleet.fleet.v1.FrameR\x05frame\"G\n" +
+	"\x05Place\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\rR\x04part\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\x04R\x05group\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\"\xb1\x02\n" +
 	"\x05Block\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x18\n" +
 	"\acounted\x18\x03 \x01(\bR\acounted\x12\x12\n" +
-	"\x04sure\x18\x04 \x01(\bR\x04sure\x12\x10\n" +
-	"\x03off\x18\x05 \x01(\rR\x03off\x12\x12\n" +
-	"\x04size\x18\x06 \x01(\rR\x04size\x12\x14\n" +
-	"\x05place\x18\a \x01(\rR\x05place\x120\n" +
-	"\x05frame\x18\b \x01(\v2\x1a.auditfleet.fleet.v1.FrameR\x05frame\x12\x18\n" +
-	"\amatches\x18\t \x01(\rR\amatches\"\x8f\x01\n" +
+	"\x04sure\x18\x04 \x01(\bR\x04sure\x12\x18\n" +
+	"\amatches\x18\x05 \x01(\rR\amatches\x12\x10\n" +
+	"\x03off\x18\x06 \x01(\rR\x03off\x12\x12\n" +
+	"\x04size\x18\a \x01(\rR\x04size\x12\x15\n" +
+	"\x06min_ms\x18\b \x01(\x12R\x05minMs\x12\x15\n" +
+	"\x06max_ms\x18\t \x01(\x12R\x05maxMs\x12\x14\n" +
+	"\x05batch\x18\n" +
+	" \x01(\x04R\x05batch\x12\x18\n" +
+	"\abatches\x18\v \x01(\fR\abatches\x120\n" +
+	"\x05place\x18\f \x01(\v2\x1a.auditfleet.fleet.v1.PlaceR\x05place\"\x9c\x01\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\rR\x03raw\x12\x10\n" +
 	"\x03crc\x18\x03 \x01(\aR\x03crc\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\fR\x05bytes\x12\x14\n" +
-	"\x05place\x18\x05 \x01(\rR\x05place\x12\x1c\n" +
+	"\x05bytes\x18\x04 \x01(\fR\x05bytes\x12!\n" +
+	"\ftemplates_at\x18\x05 \x01(\rR\vtemplatesAt\x12\x1c\n" +
 	"\ttemplates\x18\x06 \x01(\fR\ttemplates\"\x8a\x01\n" +
 	"\x0eFollowResponse\x123\n" +
 	"\x06events\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x12\x12\n" +
@@ -6761,7 +6836,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_fleet_proto_goTypes = []any{
 	(*Conditions)(nil),              // 0: auditfleet.fleet.v1.Conditions
 	(*SearchRequest)(nil),           // 1: auditfleet.fleet.v1.SearchRequest
@@ -6782,68 +6857,69 @@ var file_fleet_proto_goTypes = []any{
 	(*Texts)(nil),                   // 16: auditfleet.fleet.v1.Texts
 	(*SearchResponse)(nil),          // 17: auditfleet.fleet.v1.SearchResponse
 	(*Piece)(nil),                   // 18: auditfleet.fleet.v1.Piece
-	(*Block)(nil),                   // 19: auditfleet.fleet.v1.Block
-	(*Frame)(nil),                   // 20: auditfleet.fleet.v1.Frame
-	(*FollowResponse)(nil),          // 21: auditfleet.fleet.v1.FollowResponse
-	(*Lack)(nil),                    // 22: auditfleet.fleet.v1.Lack
-	(*TallyResponse)(nil),           // 23: auditfleet.fleet.v1.TallyResponse
-	(*Sender)(nil),                  // 24: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),                   // 25: auditfleet.fleet.v1.Tally
-	(*Event)(nil),                   // 26: auditfleet.fleet.v1.Event
-	(*CoverageRequest)(nil),         // 27: auditfleet.fleet.v1.CoverageRequest
-	(*CoverageResponse)(nil),        // 28: auditfleet.fleet.v1.CoverageResponse
-	(*Coverage)(nil),                // 29: auditfleet.fleet.v1.Coverage
-	(*CoverageCause)(nil),           // 30: auditfleet.fleet.v1.CoverageCause
-	(*CoverageInterval)(nil),        // 31: auditfleet.fleet.v1.CoverageInterval
-	(*HostsRequest)(nil),            // 32: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),           // 33: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                    // 34: auditfleet.fleet.v1.Host
-	(*HostAt)(nil),                  // 35: auditfleet.fleet.v1.HostAt
-	(*Collector)(nil),               // 36: auditfleet.fleet.v1.Collector
-	(*ForgetCollectorRequest)(nil),  // 37: auditfleet.fleet.v1.ForgetCollectorRequest
-	(*ForgetCollectorResponse)(nil), // 38: auditfleet.fleet.v1.ForgetCollectorResponse
-	(*HostLoss)(nil),                // 39: auditfleet.fleet.v1.HostLoss
-	(*Said)(nil),                    // 40: auditfleet.fleet.v1.Said
-	(*ChangeHostsRequest)(nil),      // 41: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),           // 42: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil),     // 43: auditfleet.fleet.v1.ChangeHostsResponse
-	(*EvidenceRequest)(nil),         // 44: auditfleet.fleet.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),        // 45: auditfleet.fleet.v1.EvidenceResponse
-	(*HoldsRequest)(nil),            // 46: auditfleet.fleet.v1.HoldsRequest
-	(*HoldsResponse)(nil),           // 47: auditfleet.fleet.v1.HoldsResponse
-	(*Hold)(nil),                    // 48: auditfleet.fleet.v1.Hold
-	(*ChangeHoldsRequest)(nil),      // 49: auditfleet.fleet.v1.ChangeHoldsRequest
-	(*ChangeHoldsResponse)(nil),     // 50: auditfleet.fleet.v1.ChangeHoldsResponse
-	(*HoldDone)(nil),                // 51: auditfleet.fleet.v1.HoldDone
-	(*CheckpointRequest)(nil),       // 52: auditfleet.fleet.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),      // 53: auditfleet.fleet.v1.CheckpointResponse
-	(*AcceptLogRequest)(nil),        // 54: auditfleet.fleet.v1.AcceptLogRequest
-	(*AcceptLogResponse)(nil),       // 55: auditfleet.fleet.v1.AcceptLogResponse
-	(*StatusRequest)(nil),           // 56: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),          // 57: auditfleet.fleet.v1.StatusResponse
-	(*AlertsRequest)(nil),           // 58: auditfleet.fleet.v1.AlertsRequest
-	(*AlertsResponse)(nil),          // 59: auditfleet.fleet.v1.AlertsResponse
-	(*Alert)(nil),                   // 60: auditfleet.fleet.v1.Alert
-	(*AlertCondition)(nil),          // 61: auditfleet.fleet.v1.AlertCondition
-	(*AlertSink)(nil),               // 62: auditfleet.fleet.v1.AlertSink
-	(*TestAlertRequest)(nil),        // 63: auditfleet.fleet.v1.TestAlertRequest
-	(*TestAlertResponse)(nil),       // 64: auditfleet.fleet.v1.TestAlertResponse
-	(*AlertTest)(nil),               // 65: auditfleet.fleet.v1.AlertTest
-	(*ImportRequest)(nil),           // 66: auditfleet.fleet.v1.ImportRequest
-	(*ImportBegin)(nil),             // 67: auditfleet.fleet.v1.ImportBegin
-	(*ImportKnown)(nil),             // 68: auditfleet.fleet.v1.ImportKnown
-	(*ImportFile)(nil),              // 69: auditfleet.fleet.v1.ImportFile
-	(*ImportChunk)(nil),             // 70: auditfleet.fleet.v1.ImportChunk
-	(*ImportFileEnd)(nil),           // 71: auditfleet.fleet.v1.ImportFileEnd
-	(*ImportEnd)(nil),               // 72: auditfleet.fleet.v1.ImportEnd
-	(*ImportResponse)(nil),          // 73: auditfleet.fleet.v1.ImportResponse
-	(*ImportSum)(nil),               // 74: auditfleet.fleet.v1.ImportSum
-	(*ImportsRequest)(nil),          // 75: auditfleet.fleet.v1.ImportsRequest
-	(*ImportsResponse)(nil),         // 76: auditfleet.fleet.v1.ImportsResponse
-	(*ImportDone)(nil),              // 77: auditfleet.fleet.v1.ImportDone
-	(*UndoImportRequest)(nil),       // 78: auditfleet.fleet.v1.UndoImportRequest
-	(*UndoImportResponse)(nil),      // 79: auditfleet.fleet.v1.UndoImportResponse
-	nil,                             // 80: auditfleet.fleet.v1.Alert.LabelsEntry
+	(*Place)(nil),                   // 19: auditfleet.fleet.v1.Place
+	(*Block)(nil),                   // 20: auditfleet.fleet.v1.Block
+	(*Frame)(nil),                   // 21: auditfleet.fleet.v1.Frame
+	(*FollowResponse)(nil),          // 22: auditfleet.fleet.v1.FollowResponse
+	(*Lack)(nil),                    // 23: auditfleet.fleet.v1.Lack
+	(*TallyResponse)(nil),           // 24: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),                  // 25: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),                   // 26: auditfleet.fleet.v1.Tally
+	(*Event)(nil),                   // 27: auditfleet.fleet.v1.Event
+	(*CoverageRequest)(nil),         // 28: auditfleet.fleet.v1.CoverageRequest
+	(*CoverageResponse)(nil),        // 29: auditfleet.fleet.v1.CoverageResponse
+	(*Coverage)(nil),                // 30: auditfleet.fleet.v1.Coverage
+	(*CoverageCause)(nil),           // 31: auditfleet.fleet.v1.CoverageCause
+	(*CoverageInterval)(nil),        // 32: auditfleet.fleet.v1.CoverageInterval
+	(*HostsRequest)(nil),            // 33: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),           // 34: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                    // 35: auditfleet.fleet.v1.Host
+	(*HostAt)(nil),                  // 36: auditfleet.fleet.v1.HostAt
+	(*Collector)(nil),               // 37: auditfleet.fleet.v1.Collector
+	(*ForgetCollectorRequest)(nil),  // 38: auditfleet.fleet.v1.ForgetCollectorRequest
+	(*ForgetCollectorResponse)(nil), // 39: auditfleet.fleet.v1.ForgetCollectorResponse
+	(*HostLoss)(nil),                // 40: auditfleet.fleet.v1.HostLoss
+	(*Said)(nil),                    // 41: auditfleet.fleet.v1.Said
+	(*ChangeHostsRequest)(nil),      // 42: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),           // 43: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil),     // 44: auditfleet.fleet.v1.ChangeHostsResponse
+	(*EvidenceRequest)(nil),         // 45: auditfleet.fleet.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),        // 46: auditfleet.fleet.v1.EvidenceResponse
+	(*HoldsRequest)(nil),            // 47: auditfleet.fleet.v1.HoldsRequest
+	(*HoldsResponse)(nil),           // 48: auditfleet.fleet.v1.HoldsResponse
+	(*Hold)(nil),                    // 49: auditfleet.fleet.v1.Hold
+	(*ChangeHoldsRequest)(nil),      // 50: auditfleet.fleet.v1.ChangeHoldsRequest
+	(*ChangeHoldsResponse)(nil),     // 51: auditfleet.fleet.v1.ChangeHoldsResponse
+	(*HoldDone)(nil),                // 52: auditfleet.fleet.v1.HoldDone
+	(*CheckpointRequest)(nil),       // 53: auditfleet.fleet.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),      // 54: auditfleet.fleet.v1.CheckpointResponse
+	(*AcceptLogRequest)(nil),        // 55: auditfleet.fleet.v1.AcceptLogRequest
+	(*AcceptLogResponse)(nil),       // 56: auditfleet.fleet.v1.AcceptLogResponse
+	(*StatusRequest)(nil),           // 57: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),          // 58: auditfleet.fleet.v1.StatusResponse
+	(*AlertsRequest)(nil),           // 59: auditfleet.fleet.v1.AlertsRequest
+	(*AlertsResponse)(nil),          // 60: auditfleet.fleet.v1.AlertsResponse
+	(*Alert)(nil),                   // 61: auditfleet.fleet.v1.Alert
+	(*AlertCondition)(nil),          // 62: auditfleet.fleet.v1.AlertCondition
+	(*AlertSink)(nil),               // 63: auditfleet.fleet.v1.AlertSink
+	(*TestAlertRequest)(nil),        // 64: auditfleet.fleet.v1.TestAlertRequest
+	(*TestAlertResponse)(nil),       // 65: auditfleet.fleet.v1.TestAlertResponse
+	(*AlertTest)(nil),               // 66: auditfleet.fleet.v1.AlertTest
+	(*ImportRequest)(nil),           // 67: auditfleet.fleet.v1.ImportRequest
+	(*ImportBegin)(nil),             // 68: auditfleet.fleet.v1.ImportBegin
+	(*ImportKnown)(nil),             // 69: auditfleet.fleet.v1.ImportKnown
+	(*ImportFile)(nil),              // 70: auditfleet.fleet.v1.ImportFile
+	(*ImportChunk)(nil),             // 71: auditfleet.fleet.v1.ImportChunk
+	(*ImportFileEnd)(nil),           // 72: auditfleet.fleet.v1.ImportFileEnd
+	(*ImportEnd)(nil),               // 73: auditfleet.fleet.v1.ImportEnd
+	(*ImportResponse)(nil),          // 74: auditfleet.fleet.v1.ImportResponse
+	(*ImportSum)(nil),               // 75: auditfleet.fleet.v1.ImportSum
+	(*ImportsRequest)(nil),          // 76: auditfleet.fleet.v1.ImportsRequest
+	(*ImportsResponse)(nil),         // 77: auditfleet.fleet.v1.ImportsResponse
+	(*ImportDone)(nil),              // 78: auditfleet.fleet.v1.ImportDone
+	(*UndoImportRequest)(nil),       // 79: auditfleet.fleet.v1.UndoImportRequest
+	(*UndoImportResponse)(nil),      // 80: auditfleet.fleet.v1.UndoImportResponse
+	nil,                             // 81: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
 	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
@@ -6857,95 +6933,97 @@ var file_fleet_proto_depIdxs = []int32{
 	9,  // 8: auditfleet.fleet.v1.ToldRequest.exit:type_name -> auditfleet.fleet.v1.Exit
 	14, // 9: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	13, // 10: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	26, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
-	24, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
-	24, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
+	27, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	25, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	25, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
 	15, // 14: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
 	16, // 15: auditfleet.fleet.v1.SearchResponse.texts:type_name -> auditfleet.fleet.v1.Texts
 	18, // 16: auditfleet.fleet.v1.SearchResponse.pieces:type_name -> auditfleet.fleet.v1.Piece
 	16, // 17: auditfleet.fleet.v1.Piece.texts:type_name -> auditfleet.fleet.v1.Texts
-	19, // 18: auditfleet.fleet.v1.Piece.block:type_name -> auditfleet.fleet.v1.Block
-	20, // 19: auditfleet.fleet.v1.Block.frame:type_name -> auditfleet.fleet.v1.Frame
-	15, // 20: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
-	22, // 21: auditfleet.fleet.v1.FollowResponse.lacks:type_name -> auditfleet.fleet.v1.Lack
-	15, // 22: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
-	25, // 23: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	29, // 24: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
-	30, // 25: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
-	31, // 26: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
-	30, // 27: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
-	34, // 28: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	36, // 29: auditfleet.fleet.v1.HostsResponse.collectors:type_name -> auditfleet.fleet.v1.Collector
-	40, // 30: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
-	35, // 31: auditfleet.fleet.v1.Host.at:type_name -> auditfleet.fleet.v1.HostAt
-	36, // 32: auditfleet.fleet.v1.ForgetCollectorResponse.collector:type_name -> auditfleet.fleet.v1.Collector
-	39, // 33: auditfleet.fleet.v1.ForgetCollectorResponse.losses:type_name -> auditfleet.fleet.v1.HostLoss
-	42, // 34: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	0,  // 35: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
-	48, // 36: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
-	51, // 37: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
-	53, // 38: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
-	60, // 39: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
-	61, // 40: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
-	62, // 41: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
-	80, // 42: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
-	65, // 43: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
-	67, // 44: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
-	69, // 45: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
-	70, // 46: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
-	71, // 47: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
-	72, // 48: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
-	68, // 49: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
-	68, // 50: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
-	74, // 51: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
-	77, // 52: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
-	1,  // 53: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 54: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 55: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	32, // 56: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	27, // 57: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
-	5,  // 58: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 59: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	41, // 60: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	37, // 61: auditfleet.fleet.v1.Query.ForgetCollector:input_type -> auditfleet.fleet.v1.ForgetCollectorRequest
-	44, // 62: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
-	46, // 63: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
-	49, // 64: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
-	58, // 65: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
-	63, // 66: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
-	52, // 67: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
-	54, // 68: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
-	66, // 69: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
-	75, // 70: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
-	78, // 71: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
-	56, // 72: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	10, // 73: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
-	17, // 74: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	21, // 75: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	23, // 76: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	33, // 77: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	28, // 78: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
-	6,  // 79: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 80: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	43, // 81: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	38, // 82: auditfleet.fleet.v1.Query.ForgetCollector:output_type -> auditfleet.fleet.v1.ForgetCollectorResponse
-	45, // 83: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
-	47, // 84: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
-	50, // 85: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
-	59, // 86: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
-	64, // 87: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
-	53, // 88: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
-	55, // 89: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
-	73, // 90: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
-	76, // 91: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
-	79, // 92: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
-	57, // 93: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	11, // 94: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
-	74, // [74:95] is the sub-list for method output_type
-	53, // [53:74] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	19, // 18: auditfleet.fleet.v1.Piece.places:type_name -> auditfleet.fleet.v1.Place
+	20, // 19: auditfleet.fleet.v1.Piece.blocks:type_name -> auditfleet.fleet.v1.Block
+	21, // 20: auditfleet.fleet.v1.Piece.frame:type_name -> auditfleet.fleet.v1.Frame
+	19, // 21: auditfleet.fleet.v1.Block.place:type_name -> auditfleet.fleet.v1.Place
+	15, // 22: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
+	23, // 23: auditfleet.fleet.v1.FollowResponse.lacks:type_name -> auditfleet.fleet.v1.Lack
+	15, // 24: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	26, // 25: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	30, // 26: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
+	31, // 27: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
+	32, // 28: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
+	31, // 29: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
+	35, // 30: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	37, // 31: auditfleet.fleet.v1.HostsResponse.collectors:type_name -> auditfleet.fleet.v1.Collector
+	41, // 32: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
+	36, // 33: auditfleet.fleet.v1.Host.at:type_name -> auditfleet.fleet.v1.HostAt
+	37, // 34: auditfleet.fleet.v1.ForgetCollectorResponse.collector:type_name -> auditfleet.fleet.v1.Collector
+	40, // 35: auditfleet.fleet.v1.ForgetCollectorResponse.losses:type_name -> auditfleet.fleet.v1.HostLoss
+	43, // 36: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 37: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	49, // 38: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
+	52, // 39: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
+	54, // 40: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
+	61, // 41: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
+	62, // 42: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
+	63, // 43: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
+	81, // 44: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	66, // 45: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
+	68, // 46: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
+	70, // 47: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
+	71, // 48: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
+	72, // 49: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
+	73, // 50: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
+	69, // 51: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
+	69, // 52: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
+	75, // 53: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
+	78, // 54: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
+	1,  // 55: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 56: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 57: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	33, // 58: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	28, // 59: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 60: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 61: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	42, // 62: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	38, // 63: auditfleet.fleet.v1.Query.ForgetCollector:input_type -> auditfleet.fleet.v1.ForgetCollectorRequest
+	45, // 64: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	47, // 65: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	50, // 66: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	59, // 67: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	64, // 68: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	53, // 69: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	55, // 70: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	67, // 71: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
+	76, // 72: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
+	79, // 73: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
+	57, // 74: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 75: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	17, // 76: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	22, // 77: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	24, // 78: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	34, // 79: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	29, // 80: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 81: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 82: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	44, // 83: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	39, // 84: auditfleet.fleet.v1.Query.ForgetCollector:output_type -> auditfleet.fleet.v1.ForgetCollectorResponse
+	46, // 85: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	48, // 86: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	51, // 87: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	60, // 88: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	65, // 89: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	54, // 90: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	56, // 91: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	74, // 92: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
+	77, // 93: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
+	80, // 94: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
+	58, // 95: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 96: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	76, // [76:97] is the sub-list for method output_type
+	55, // [55:76] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -6954,9 +7032,9 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[23].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[34].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[66].OneofWrappers = []any{
+	file_fleet_proto_msgTypes[24].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[35].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[67].OneofWrappers = []any{
 		(*ImportRequest_Begin)(nil),
 		(*ImportRequest_Skip)(nil),
 		(*ImportRequest_File)(nil),
@@ -6970,7 +7048,7 @@ func file_fleet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   81,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

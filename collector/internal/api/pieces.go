@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -17,39 +18,21 @@ import (
 // inPieces reports whether an answer may come in pieces: one of which the first events are enough, or of which more is asked than texts, comes in order.
 func inPieces(q *query.Query) bool { return q.Limit == 0 && !q.Origin && !q.Batches && q.After == nil }
 
-// places is how many frames, and how many groups' templates, who is sent pieces keeps: what comes again is not sent again.
-const places = 64
-
-// shelf has what was put at each place last.
-type shelf struct {
-	at   map[any]uint32
-	keys [places]any
-	next uint32
-}
-
-// put returns the place of a key, and whether it was there.
-func (s *shelf) put(key any) (place uint32, had bool) {
-	if place, had = s.at[key]; had {
-		return place, true
-	}
-	if s.at == nil {
-		s.at = map[any]uint32{}
-	}
-	place, s.next = s.next, (s.next+1)%places
-	delete(s.at, s.keys[place])
-	s.keys[place], s.at[key] = key, place
-	return place, false
-}
+// shelf is how many groups' templates who is sent pieces keeps: those that come again are not sent again.
+const shelf = 64
 
 // pieceSender sends an answer's pieces, some at a time. It is for one goroutine.
 type pieceSender struct {
 	*call
-	out               func(msg any) error
-	packer            textPacker
-	frames, templates shelf
-	list              []*fleet.Piece // that wait
-	size              int            // of them
-	last              time.Time      // when some were sent last
+	out       func(msg any) error
+	packer    textPacker
+	templates map[any]uint32 // where on the shelf they lie, from 1
+	keys      [shelf]any
+	next      uint32         // where on it the next ones are put
+	list      []*fleet.Piece // that wait
+	size      int            // of them
+	last      time.Time      // when some were sent last
+	failed    bool           // they could not be
 }
 
 // sendPieces answers q in pieces. Error: store.ErrNoPieces, before anything is sent, where that cannot be done.
@@ -58,36 +41,38 @@ func (s *Service) sendPieces(c *call, req *fleet.SearchRequest, q *query.Query, 
 	if !ok || req.GetFrames() < order.Reads || !inPieces(q) {
 		return store.ErrNoPieces
 	}
-	p := &pieceSender{call: c, out: out, packer: textPacker{packed: req.GetPacked()}, last: time.Now()}
-	return flushed(p, src.ScanPieces(c.ctx, q, p.add))
+	p := newPieceSender(c, req.GetPacked(), out)
+	return p.finish(src.ScanPieces(c.ctx, q, p.add))
+}
+
+func newPieceSender(c *call, packed bool, out func(msg any) error) *pieceSender {
+	return &pieceSender{call: c, out: out, packer: textPacker{packed: packed}, templates: map[any]uint32{}, last: time.Now()}
+}
+
+// finish says that all has been sent, whatever else is to be said of the answer.
+func (p *pieceSender) finish(err error) error {
+	if p.failed || p.ctx.Err() != nil || err == store.ErrNoPieces { //nolint:errorlint // it is no other's
+		return err
+	}
+	p.list = append(p.list, &fleet.Piece{Next: math.MaxInt64, Last: true})
+	if sent := p.flush(); sent != nil {
+		return sent
+	}
+	return err
 }
 
 // add sends a piece, or has it wait for others.
 func (p *pieceSender) add(x *store.Piece) error {
-	out := &fleet.Piece{MinMs: x.MinMs, MaxMs: x.MaxMs, Early: x.Early, Part: x.Part, Group: x.Group, Index: x.Index}
-	if x.Block != nil {
-		if err := p.block(out, x.Block); err != nil {
+	out := &fleet.Piece{Next: x.Next}
+	switch {
+	case x.Frame != nil:
+		if err := p.frame(out, x); err != nil {
 			return err
 		}
-		p.size += len(out.Block.GetFrame().GetBytes()) + len(out.Block.GetFrame().GetTemplates())
-	} else {
-		size := 0
-		for i := range x.Found {
-			size += len(x.Found[i].Text)
+	case len(x.Found) > 0:
+		if sent, err := p.found(out, x); sent || err != nil {
+			return err
 		}
-		out.Batches = appendRuns(nil, x.Found)
-		msg := p.packer.message(x.Found, size)
-		if size >= fleet.LargeText && msg.Texts.Packed == nil { // it goes a way on which it is not copied
-			if err := p.flush(); err != nil {
-				return err
-			}
-			msg.Of = out
-			return p.send(func() error { return p.out(msg) })
-		}
-		if out.Texts = msg.Texts; msg.Texts.Packed == nil {
-			out.Texts.Text = bytes.Join(msg.Pieces, nil)
-		}
-		p.size += len(out.Texts.GetText()) + len(out.Texts.GetPacked())
 	}
 	p.list = append(p.list, out)
 	if p.size < packBytes && len(p.list) < packEvents && time.Since(p.last) < packDelay {
@@ -96,27 +81,60 @@ func (p *pieceSender) add(x *store.Piece) error {
 	return p.flush()
 }
 
-// block makes a block's message, with its frame where who gets it does not have that.
-func (p *pieceSender) block(out *fleet.Piece, b *store.PieceBlock) error {
-	out.Batch, out.Batches = b.Batch, b.Batches
-	out.Block = &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Matches: b.Matches, Off: b.Off, Size: b.Len}
-	place, had := p.frames.put(b.Frame)
-	if out.Block.Place = place; had {
-		return nil
+// found makes the message of events. Those of a long text are sent at once, on a way on which it is not copied.
+func (p *pieceSender) found(out *fleet.Piece, x *store.Piece) (sent bool, err error) {
+	size := 0
+	for i := range x.Found {
+		size += len(x.Found[i].Text)
 	}
-	f := &fleet.Frame{}
-	had = true
-	if b.Templates != nil {
-		place, had = p.templates.put(b.Templates)
-		f.Place = place + 1
+	out.Batches, out.At = appendRuns(nil, x.Found), x.At
+	for i := range x.Places {
+		out.Places = append(out.Places, toPlace(&x.Places[i]))
 	}
-	stored, err := b.Read(!had)
-	if err != nil { // the places have nothing now
-		p.frames, p.templates = shelf{}, shelf{}
-		return err
+	msg := p.packer.message(x.Found, size)
+	if size >= fleet.LargeText && msg.Texts.Packed == nil {
+		if err := p.flush(); err != nil {
+			return true, err
+		}
+		msg.Of, p.last = out, time.Now()
+		return true, p.sends(msg)
 	}
-	f.Version, f.Raw, f.Crc, f.Bytes, f.Templates = uint32(stored.Version), stored.Raw, stored.CRC, stored.Bytes, stored.Templates
-	out.Block.Frame = f
+	if out.Texts = msg.Texts; msg.Texts.Packed == nil {
+		out.Texts.Text = bytes.Join(msg.Pieces, nil)
+	}
+	p.size += len(out.Texts.GetText()) + len(out.Texts.GetPacked())
+	return false, nil
+}
+
+func toPlace(at *store.PiecePlace) *fleet.Place {
+	return &fleet.Place{Part: at.Part, Group: at.Group, Index: at.Index}
+}
+
+// frame makes the message of a frame with its blocks, and with its group's templates where who gets it does not have these.
+func (p *pieceSender) frame(out *fleet.Piece, x *store.Piece) error {
+	f := x.Frame
+	out.Frame = &fleet.Frame{Version: uint32(f.Version), Raw: f.Raw, Crc: f.CRC, Bytes: f.Bytes}
+	if f.Group != nil {
+		at := p.templates[f.Group]
+		if at == 0 {
+			b, err := f.ReadTemplates()
+			if err != nil {
+				return err
+			}
+			at = p.next + 1
+			delete(p.templates, p.keys[p.next])
+			p.keys[p.next], p.templates[f.Group] = f.Group, at
+			p.next = at % shelf
+			out.Frame.Templates = b
+		}
+		out.Frame.TemplatesAt = at
+	}
+	for i := range x.Blocks {
+		b := &x.Blocks[i]
+		out.Blocks = append(out.Blocks, &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Matches: b.Matches, Off: b.Off, Size: b.Len,
+			MinMs: b.MinMs, MaxMs: b.MaxMs, Batch: b.Batch, Batches: b.Batches, Place: toPlace(&b.Place)})
+	}
+	p.size += len(f.Bytes) + len(out.Frame.Templates)
 	return nil
 }
 
@@ -127,7 +145,13 @@ func (p *pieceSender) flush() error {
 	if len(list) == 0 {
 		return nil
 	}
-	return p.send(func() error { return p.out(&fleet.SearchResponse{Pieces: list}) })
+	return p.sends(&fleet.SearchResponse{Pieces: list})
+}
+
+func (p *pieceSender) sends(msg any) error {
+	err := p.send(func() error { return p.out(msg) })
+	p.failed = p.failed || err != nil
+	return err
 }
 
 // appendRuns appends which batches events are of, as a group has it.
@@ -148,8 +172,7 @@ func appendRuns(dst []byte, list []store.Found) []byte {
 
 // pieceReader makes pieces of what a collector has sent. It trusts nothing, and is for one goroutine.
 type pieceReader struct {
-	frames    [places]*order.Frame
-	templates [places]*order.Templates
+	templates [shelf]*order.Templates
 }
 
 // scanPieces asks for an answer in pieces, and puts it in order. A collector that has none sends it in order.
@@ -172,15 +195,18 @@ func (c *Client) scanPieces(ctx context.Context, req *fleet.SearchRequest, q *qu
 // response reads a response's pieces.
 func (r *pieceReader) response(resp *fleet.SearchResponse, add func(order.Piece) error) error {
 	for _, p := range resp.GetPieces() {
-		out := order.Piece{Piece: &store.Piece{MinMs: p.GetMinMs(), MaxMs: p.GetMaxMs(), Early: p.GetEarly(), Part: p.GetPart(), Group: p.GetGroup(), Index: p.GetIndex()}}
+		out := order.Piece{Piece: &store.Piece{Next: p.GetNext()}, Last: p.GetLast()}
+		texts := p.GetTexts()
+		if texts == nil && len(resp.GetPieces()) == 1 {
+			texts = resp.GetTexts()
+		}
 		var err error
-		switch texts := p.GetTexts(); {
-		case p.GetBlock() != nil:
-			out.Block, out.Frame, err = r.block(p)
-		case texts == nil && len(resp.GetPieces()) == 1:
-			out.Found, err = foundIn(resp.GetTexts(), p.GetBatches())
-		default:
-			out.Found, err = foundIn(texts, p.GetBatches())
+		switch {
+		case len(p.GetBlocks()) > 0:
+			out.Blocks = blocksOf(p.GetBlocks())
+			out.Frame, err = r.frame(p.GetFrame())
+		case texts != nil:
+			err = foundIn(texts, p, out.Piece)
 		}
 		if err != nil {
 			return err
@@ -192,44 +218,62 @@ func (r *pieceReader) response(resp *fleet.SearchResponse, add func(order.Piece)
 	return nil
 }
 
-// foundIn returns the events of texts, in memory of their own.
-func foundIn(t *fleet.Texts, runs []byte) ([]store.Found, error) {
+func fromPlace(at *fleet.Place) store.PiecePlace {
+	return store.PiecePlace{Part: at.GetPart(), Group: at.GetGroup(), Index: at.GetIndex()}
+}
+
+// foundIn fills in the events of texts, in memory of their own.
+func foundIn(t *fleet.Texts, p *fleet.Piece, out *store.Piece) error {
 	list, err := (&textMemory{}).open(t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	batches := group.NewBatchReader(runs, 0, uint32(len(list)))
+	if len(p.GetAt()) != len(list) {
+		return fmt.Errorf("%w: %d texts at %d places", errResponse, len(list), len(p.GetAt()))
+	}
+	batches := group.NewBatchReader(p.GetBatches(), 0, uint32(len(list)))
 	for i := range list {
 		f := &list[i]
 		f.Ms, f.Serial, _ = store.Stamp(f.Text, f.Counted)
 		f.Batch = batches.Next()
+		if at := p.GetAt()[i]; uint64(at) >= uint64(len(p.GetPlaces())) {
+			return fmt.Errorf("%w: place %d of %d", errResponse, at, len(p.GetPlaces()))
+		}
 	}
-	return list, nil
+	out.Found, out.At = list, p.GetAt()
+	for _, at := range p.GetPlaces() {
+		out.Places = append(out.Places, fromPlace(at))
+	}
+	return nil
 }
 
-// block returns a piece's block and its frame.
-func (r *pieceReader) block(p *fleet.Piece) (*store.PieceBlock, *order.Frame, error) {
-	b := p.GetBlock()
-	if b.GetPlace() >= places {
-		return nil, nil, fmt.Errorf("%w: a frame at place %d", errResponse, b.GetPlace())
+// frame makes a frame of a message.
+func (r *pieceReader) frame(f *fleet.Frame) (*order.Frame, error) {
+	at := f.GetTemplatesAt()
+	switch {
+	case f == nil:
+		return nil, fmt.Errorf("%w: blocks of no frame", errResponse)
+	case f.GetVersion() > order.Reads || at > shelf:
+		return nil, fmt.Errorf("%w: a frame of version %d, with templates %d of %d", errResponse, f.GetVersion(), at, shelf)
 	}
-	if f := b.GetFrame(); f != nil {
-		if f.GetPlace() > places || f.GetVersion() > order.Reads {
-			return nil, nil, fmt.Errorf("%w: a frame of version %d, with templates at place %d", errResponse, f.GetVersion(), f.GetPlace())
-		}
-		frame := &order.Frame{Stored: group.Stored{Version: uint16(f.GetVersion()), Raw: f.GetRaw(), CRC: f.GetCrc(), Bytes: f.GetBytes()}}
-		if n := f.GetPlace(); n > 0 {
-			if len(f.GetTemplates()) > 0 {
-				r.templates[n-1] = &order.Templates{Bytes: f.GetTemplates()}
-			}
-			frame.Templates = r.templates[n-1]
-		}
-		r.frames[b.GetPlace()] = frame
+	out := &order.Frame{Stored: group.Stored{Version: uint16(f.GetVersion()), Raw: f.GetRaw(), CRC: f.GetCrc(), Bytes: f.GetBytes()}}
+	if at == 0 {
+		return out, nil
 	}
-	frame := r.frames[b.GetPlace()]
-	if frame == nil {
-		return nil, nil, fmt.Errorf("%w: nothing is at place %d", errResponse, b.GetPlace())
+	if len(f.GetTemplates()) > 0 {
+		r.templates[at-1] = &order.Templates{Bytes: f.GetTemplates()}
 	}
-	return &store.PieceBlock{Host: string(b.GetHost()), Events: b.GetEvents(), Counted: b.GetCounted(), Sure: b.GetSure(), Off: b.GetOff(), Len: b.GetSize(),
-		Batch: p.GetBatch(), Batches: p.GetBatches()}, frame, nil
+	if out.Templates = r.templates[at-1]; out.Templates == nil {
+		return nil, fmt.Errorf("%w: templates %d never came", errResponse, at)
+	}
+	return out, nil
+}
+
+func blocksOf(list []*fleet.Block) []store.PieceBlock {
+	out := make([]store.PieceBlock, len(list))
+	for i, b := range list {
+		out[i] = store.PieceBlock{MinMs: b.GetMinMs(), MaxMs: b.GetMaxMs(), Host: string(b.GetHost()), Events: b.GetEvents(), Counted: b.GetCounted(), Sure: b.GetSure(), Matches: b.GetMatches(),
+			Off: b.GetOff(), Len: b.GetSize(), Batch: b.GetBatch(), Batches: b.GetBatches(), Place: fromPlace(b.GetPlace())}
+	}
+	return out
 }

@@ -36,12 +36,13 @@ func (s *stored) ScanText(ctx context.Context, q *query.Query, fn func(query.Tex
 }
 
 func (s *stored) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Piece) error) error {
-	return s.snap.(store.PieceScanner).ScanPieces(ctx, q, func(p *store.Piece) error {
-		if p.Block != nil {
+	err := s.snap.(store.PieceScanner).ScanPieces(ctx, q, func(p *store.Piece) error {
+		if p.Frame != nil {
 			s.blocks++
 		}
 		return fn(p)
 	})
+	return errors.Join(err, s.err)
 }
 
 // newStored is a source of so many batches.
@@ -116,9 +117,31 @@ func TestPieces(t *testing.T) {
 			if got := asked(t, c.ScanText, q); !slices.Equal(got, want) && q.Limit == 0 {
 				t.Errorf("%s, %+v: %d events, %d in order", name, q, len(got), len(want))
 			}
-			if blocks := src.blocks > 0; blocks != (len(want) > 0 && q.Limit == 0 && !strings.HasPrefix(name, "of ") && name != "for who knows older groups") {
+			if blocks := src.blocks > 0; blocks != (len(want) > 2000 && q.Limit == 0 && !strings.HasPrefix(name, "of ") && name != "for who knows older groups") {
 				t.Errorf("%s, %+v: in blocks: %v", name, q, blocks)
 			}
+		}
+	}
+}
+
+// Whatever error an answer ends with, all that was found comes before it; and the record of the question has as many events as came.
+func TestPiecesBehind(t *testing.T) {
+	src := newStored(t, 3, 1500)
+	src.err = errors.New("records wait")
+	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}, {Types: []uint32{uint32(tables.Syscall), uint32(tables.Path)}}, {Types: []uint32{uint32(tables.Syscall)}}} {
+		want, n, results := len(asked(t, src.ScanText, q)), 0, uint64(0)
+		x := &watched{}
+		p := newPieceSender(&call{ctx: t.Context()}, false, func(msg any) error { x.counts(msg); return nil })
+		if err := p.finish(src.ScanPieces(t.Context(), q, p.add)); !errors.Is(err, src.err) {
+			t.Error(err)
+		}
+		if results = x.asked.Results; results != uint64(want) {
+			t.Errorf("%+v: %d events, and %d results", q, want, results)
+		}
+		c := dial(t, serve(t, src, Allowed{GID: -1}))
+		err := c.ScanText(t.Context(), q, func(texts query.Texts) error { n += texts.Len(); return nil })
+		if err == nil || !strings.Contains(err.Error(), "records wait") || n != want {
+			t.Errorf("%+v: %d events of %d, %v", q, n, want, err)
 		}
 	}
 }
@@ -141,16 +164,19 @@ func (p *piecesService) Search(_ *fleet.SearchRequest, stream grpc.ServerStreami
 // A collector that says what cannot be is refused.
 func TestWrongPieces(t *testing.T) {
 	texts := &fleet.Texts{Text: []byte("x\n\n"), Sizes: []uint32{3 << 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}}
+	found, blocks := &fleet.Piece{Texts: texts, At: []uint32{0}, Places: []*fleet.Place{{}}}, []*fleet.Block{{Events: 1}}
 	piece := func(p *fleet.Piece) *fleet.SearchResponse { return &fleet.SearchResponse{Pieces: []*fleet.Piece{p}} }
 	for what, list := range map[string][]*fleet.SearchResponse{
-		"a place too far":            {piece(&fleet.Piece{Block: &fleet.Block{Place: places, Frame: &fleet.Frame{Version: 4}}})},
-		"nothing there":              {piece(&fleet.Piece{Block: &fleet.Block{Place: 3}})},
-		"templates too far":          {piece(&fleet.Piece{Block: &fleet.Block{Frame: &fleet.Frame{Version: 5, Place: places + 1}}})},
-		"a version to come":          {piece(&fleet.Piece{Block: &fleet.Block{Frame: &fleet.Frame{Version: order.Reads + 1}}})},
-		"texts behind pieces":        {piece(&fleet.Piece{Texts: texts}), {Texts: texts}},
-		"pieces behind texts":        {{Texts: texts}, piece(&fleet.Piece{Texts: texts})},
-		"an event without a record":  {piece(&fleet.Piece{Texts: &fleet.Texts{Text: []byte("\n\n"), Sizes: []uint32{2 << 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}}})},
-		"a piece earlier than it is": {piece(&fleet.Piece{MinMs: 5, MaxMs: 5, Texts: texts}), piece(&fleet.Piece{MinMs: 1, MaxMs: 9, Texts: texts})},
+		"no frame":                  {piece(&fleet.Piece{Blocks: blocks})},
+		"templates too far":         {piece(&fleet.Piece{Blocks: blocks, Frame: &fleet.Frame{Version: 5, TemplatesAt: shelf + 1}})},
+		"templates that never came": {piece(&fleet.Piece{Blocks: blocks, Frame: &fleet.Frame{Version: 5, TemplatesAt: 7}})},
+		"a version to come":         {piece(&fleet.Piece{Blocks: blocks, Frame: &fleet.Frame{Version: order.Reads + 1}})},
+		"a frame of nothing":        {piece(&fleet.Piece{Blocks: blocks, Frame: &fleet.Frame{Version: 4}})},
+		"texts behind pieces":       {piece(found), {Texts: texts}},
+		"pieces behind texts":       {{Texts: texts}, piece(found)},
+		"no places":                 {piece(&fleet.Piece{Texts: texts})},
+		"a place too far":           {piece(&fleet.Piece{Texts: texts, At: []uint32{1}, Places: []*fleet.Place{{}}})},
+		"an event without a record": {piece(&fleet.Piece{Texts: &fleet.Texts{Text: []byte("\n\n"), Sizes: []uint32{2 << 1}, Host: []uint32{0}, Hosts: [][]byte{[]byte("h")}}, At: []uint32{0}, Places: []*fleet.Place{{}}})},
 	} {
 		c := dial(t, serveAs(t, &piecesService{list: list}, Allowed{GID: -1}))
 		if err := c.ScanText(t.Context(), &query.Query{}, func(query.Texts) error { return nil }); err == nil {
@@ -163,15 +189,15 @@ func TestWrongPieces(t *testing.T) {
 func FuzzPieces(f *testing.F) {
 	src := newStored(f, 1, 60)
 	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}} {
-		p := &pieceSender{call: &call{ctx: f.Context()}, out: func(msg any) error {
+		p := newPieceSender(&call{ctx: f.Context()}, false, func(msg any) error {
 			if m, ok := msg.(proto.Message); ok {
 				b, err := proto.Marshal(m)
 				f.Add(b)
 				return err
 			}
 			return nil
-		}}
-		if err := flushed(p, src.ScanPieces(f.Context(), q, p.add)); err != nil {
+		})
+		if err := p.finish(src.ScanPieces(f.Context(), q, p.add)); err != nil {
 			f.Fatal(err)
 		}
 	}

@@ -133,7 +133,7 @@ func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServ
 
 // flushed sends the events that a source's answer has left in the packer, after err. Of a
 // damaged store everything that was read is sent; after other errors nothing more.
-func flushed(p interface{ flush() error }, err error) error {
+func flushed(p *packer, err error) error {
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		return errors.Join(err, p.flush())
 	}

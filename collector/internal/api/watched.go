@@ -290,7 +290,9 @@ func (x *watched) counts(m any) {
 		events(r.GetEvents())
 		for _, p := range r.GetPieces() {
 			texts(p.GetTexts())
-			a.Results, a.Sent = a.Results+uint64(p.GetBlock().GetMatches()), a.Sent+uint64(p.GetBlock().GetSize())
+			for _, b := range p.GetBlocks() {
+				a.Results, a.Sent = a.Results+uint64(b.GetMatches()), a.Sent+uint64(b.GetSize())
+			}
 		}
 	case fleet.SentTexts:
 		texts(r.Texts)

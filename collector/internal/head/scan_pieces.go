@@ -15,7 +15,7 @@ var _ store.PieceScanner = (*Head)(nil)
 
 // ScanPieces implements store.PieceScanner: what lies in memory comes first. Error: store.ErrNoPieces where the store gives none.
 func (h *Head) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Piece) error) (err error) {
-	if q.Batches || q.After != nil || q.Origin || q.Limit > 0 {
+	if _, ok := h.events.(store.Pieced); !ok || q.Batches || q.After != nil || q.Origin || q.Limit > 0 {
 		return store.ErrNoPieces
 	}
 	behind, err := h.catchUp(ctx)
@@ -28,14 +28,10 @@ func (h *Head) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Pi
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	pieces, ok := snap.(store.PieceScanner)
-	if !ok {
-		return store.ErrNoPieces
-	}
 	if err := inMemory(ctx, q, now.selectFrom(q, snap), fn); err != nil {
 		return err
 	}
-	err = pieces.ScanPieces(ctx, q, fn)
+	err = snap.(store.PieceScanner).ScanPieces(ctx, q, fn)
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		err = errors.Join(err, errors.Join(h.damage...), behind)
 	}
@@ -55,10 +51,11 @@ func inMemory(ctx context.Context, q *query.Query, refs []store.Ref, fn func(*st
 		if len(list) == 0 {
 			return nil
 		}
-		p := &store.Piece{Early: true, Part: math.MaxUint32, Group: n, Found: list, MinMs: list[0].Ms, MaxMs: list[len(list)-1].Ms}
+		at := store.PiecePlace{Part: math.MaxUint32, Group: n}
 		if q.Reverse { // the later of equal events come first
-			p.Group, p.MinMs, p.MaxMs = math.MaxUint64-n, p.MaxMs, p.MinMs
+			at.Group = math.MaxUint64 - n
 		}
+		p := &store.Piece{Next: math.MinInt64, Found: list, Places: []store.PiecePlace{at}, At: make([]uint32, len(list))}
 		n++
 		list, size = nil, 0
 		return fn(p)

@@ -13,44 +13,56 @@ var ErrNoPieces = errors.New("the answer is in no pieces")
 // PieceScanner gives an answer in pieces, for who puts its events in order elsewhere (collector/internal/store/order): an answer of most of what is
 // stored costs the collector little more than to read it from the disk, and goes out as small as it lies there.
 type PieceScanner interface {
-	// ScanPieces calls fn with the pieces of ScanText's answer; q asks for no origin, and has no limit. fn may keep them. Error: ErrNoPieces.
+	// ScanPieces calls fn with the pieces of ScanText's answer; q asks for no origin, and has no limit. fn may keep them. An error other than fn's and the
+	// context's comes behind all pieces. Error: ErrNoPieces.
 	ScanPieces(ctx context.Context, q *query.Query, fn func(*Piece) error) error
 }
 
-// Piece has some events of an answer, in the answer's order among themselves: those that match, or a block in which they are.
-// A piece that is not early comes before any that begins later in the order of the answer.
+// Pieced is implemented by a store whose snapshots are PieceScanners.
+type Pieced interface{ Pieced() }
+
+// Piece is a part of an answer: events that match, in the order of the answer, or blocks in which there are some.
 type Piece struct {
-	MinMs, MaxMs int64 // the least and the greatest time of its events, or further
-	Early        bool  // it comes first, whenever its events were
-	// Part, Group and Index say where it lies: of events that are equal in time, node, serial and batch, the one of the lesser place is earlier.
+	// Next says that no event that comes with a later piece is before this time, in milliseconds, negated where the newest comes first.
+	Next int64
+	// Found are events, with their batches. Each lies at one of Places, the one that At says.
+	Found  []Found
+	Places []PiecePlace
+	At     []uint32
+	// Blocks are all that lie in Frame.
+	Blocks []PieceBlock
+	Frame  *PieceFrame
+}
+
+// PiecePlace says where events lie: of those that are equal in time, node, serial and batch, the one of the lesser place is earlier.
+type PiecePlace struct {
 	Part  uint32
 	Group uint64
 	Index uint32
-	Found []Found // with their batches
-	Block *PieceBlock
 }
 
-// PieceBlock is a block as it is stored.
+// PieceBlock is a block as it is stored. All of its events lie within the query's times.
 type PieceBlock struct {
-	Host     string // of all its events
-	Events   uint32
-	Counted  bool
-	Sure     bool   // all of them match
-	Matches  uint32 // how many match; at most, where several types are asked for
-	Off, Len uint32 // in the frame's text
-	Batch    uint64 // of all its events; 0: as Batches says
-	Batches  []byte // collector/internal/store/group/FORMAT.md
-	// Frame and Templates name what they lie in, the same for the same; Templates is nil where there are none. Read copies it.
-	Frame, Templates any
-	Read             func(templates bool) (*PieceFrame, error)
+	MinMs, MaxMs int64
+	Host         string // of all its events
+	Events       uint32
+	Counted      bool
+	Sure         bool   // all of them match
+	Matches      uint32 // how many match
+	Off, Len     uint32 // in the frame's text
+	Batch        uint64 // of all its events; 0: as Batches says
+	Batches      []byte // collector/internal/store/group/FORMAT.md
+	Place        PiecePlace
 }
 
-// PieceFrame is a frame as it is stored, and the templates that it needs.
+// PieceFrame is a frame as it is stored.
 type PieceFrame struct {
-	Version   uint16
-	Raw, CRC  uint32
-	Bytes     []byte
-	Templates []byte // nil: none
+	Version  uint16
+	Raw, CRC uint32
+	Bytes    []byte
+	// Group names the group whose templates it needs, which ReadTemplates copies; nil: none.
+	Group         any
+	ReadTemplates func() ([]byte, error)
 }
 
 // ByTypes reports whether a query asks for types, hosts and times only, of which an index decides.

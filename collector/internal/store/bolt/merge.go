@@ -3,6 +3,7 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -156,11 +157,10 @@ func (sc *scan) run() error {
 				return err
 			}
 			u := top.unit
-			if sc.emit != nil {
+			if gone, err := sc.sent(u); err != nil {
+				return err
+			} else if gone {
 				sc.heap.pop()
-				if err := sc.piece(u); err != nil {
-					return err
-				}
 				continue
 			}
 			// The block's item becomes that of its first event.
@@ -173,8 +173,14 @@ func (sc *scan) run() error {
 			}
 			sc.advance(u, pos+1)
 		}
+		if err := sc.goOut(); err != nil {
+			return err
+		}
 	}
-	return sc.ctx.Err()
+	if err := sc.ctx.Err(); err != nil || sc.out == nil {
+		return err
+	}
+	return sc.out.flush(math.MaxInt64)
 }
 
 // advance replaces the heap's top, which must be the unit's item, by the unit's event pos;
@@ -188,6 +194,17 @@ func (sc *scan) advance(u *unit, pos int) {
 	f := &u.matched[pos]
 	*sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: f.batch, index: u.cand.Index, pos: pos, unit: u}
 	sc.heap.down(0)
+}
+
+// goOut has pieces go out that are due.
+func (sc *scan) goOut() error {
+	switch {
+	case sc.out == nil:
+		return nil
+	case len(sc.heap.list) == 0:
+		return sc.out.due(math.MaxInt64)
+	}
+	return sc.out.due(sc.heap.list[0].ms)
 }
 
 // release lets go of a unit's events.

@@ -40,13 +40,11 @@ type scan struct {
 	s     *Store
 	heap  items
 	own   reader // the merge's
-	// places are those of partitions in order; the merge's.
-	places map[*partition]uint32
 	// plain says that events are given as text: none is parsed whose block the index decides.
 	plain bool
 	types bool                         // the query asks for types, hosts and times only
 	give  func(u *unit, pos int) error // gives the answer's next event out; ours alone
-	emit  func(*store.Piece) error     // takes pieces: then nothing is merged; nil else
+	out   *pieces                      // of an answer in pieces; nil else
 
 	mu      sync.Mutex // guards everything below, and each phase
 	wake    *sync.Cond // of mu: a phase, opened, ahead or stopped has changed
@@ -100,11 +98,12 @@ type unit struct {
 	plan    *plan
 	cand    group.Candidate
 	phase   phase
-	worker  bool    // a worker began it; guarded by scan.mu
-	only    bool    // no other unit is of its frame
-	alone   bool    // only, and few of its events are wanted
-	matched []found // in the order of the answer
-	held    int64   // its part of scan.held
+	worker  bool        // a worker began it; guarded by scan.mu
+	only    bool        // no other unit is of its frame
+	alone   bool        // only, and few of its events are wanted
+	whole   *wholeFrame // it is not read, but goes out as it is stored; nil else
+	matched []found     // in the order of the answer
+	held    int64       // its part of scan.held
 }
 
 // found is an event that matches; ev, or text where that is asked for, is nil when it has to be read again.
@@ -136,8 +135,8 @@ func newReader(q *query.Query) reader {
 }
 
 // newScan starts the workers; the caller runs the merge and then calls close.
-func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool, emit func(*store.Piece) error) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain, emit: emit}
+func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool, out *pieces) *scan {
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain, out: out}
 	sc.types = store.ByTypes(q)
 	sc.own = newReader(q)
 	sc.wake = sync.NewCond(&sc.mu)
@@ -281,6 +280,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 		units[i] = &unit{plan: pl, cand: *c, only: only, alone: only && c.Want != nil && len(c.Want) <= int(c.Block.Events/4)}
 	}
 	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
+	sc.setWhole(pl, units)
 	return units
 }
 

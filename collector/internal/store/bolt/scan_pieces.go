@@ -1,132 +1,302 @@
 package bolt
 
 import (
+	"cmp"
+	"container/heap"
 	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-var _ store.PieceScanner = (*snapshot)(nil)
+// An answer in pieces is merged as any other, but for the frames that go out as they are stored: these are of no unit that is read.
+
+var (
+	_ store.PieceScanner = (*snapshot)(nil)
+	_ store.Pieced       = (*Store)(nil)
+)
+
+// Pieced implements store.Pieced.
+func (*Store) Pieced() {}
+
+const (
+	// Events go out when so many wait, or so many bytes of them, or for so long; and as often it is said how far the answer is.
+	pieceMost  = 1024
+	pieceText  = 256 << 10
+	pieceDelay = 100 * time.Millisecond
+	// frameBlocks is the most blocks of a frame that goes out: of a frame of many small hosts each would wait for its time, far from the others.
+	frameBlocks = 4
+	// maxOpenText bounds the text of frames that have gone out and are not through yet: who puts them in order has all of it.
+	maxOpenText = 192 << 20
+)
 
 // ScanPieces implements store.PieceScanner.
 func (sn *snapshot) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Piece) error) error {
-	return newScan(ctx, sn, q, true, fn).all()
+	out := &pieces{emit: fn, last: time.Now(), next: math.MinInt64}
+	sc := newScan(ctx, sn, q, true, out)
+	sc.give = func(u *unit, pos int) error {
+		text := u.matched[pos].text
+		if u.matched[pos].text = nil; text == nil {
+			if text = sc.textAgain(u, pos); text == nil {
+				return nil
+			}
+		}
+		out.add(sc.found(u, pos, text), sc.place(u))
+		return nil
+	}
+	return sc.all()
 }
 
-// thin is the part of a block's events of which fewer match than make it worth to send the block: its text is as small, compressed.
-const thin = 16
+// pieces is what an answer in pieces has beside a scan. It is the merge's.
+type pieces struct {
+	emit   func(*store.Piece) error
+	wait   store.Piece // events that wait
+	places map[store.PiecePlace]uint32
+	bytes  int       // of them
+	last   time.Time // when a piece went out last
+	next   int64     // of that
+	open   openFrames
+	held   int64 // bytes of open
+	parts  map[*partition]uint32
+}
 
-// whole reports whether a unit's block goes out as it is stored: all of its events may match, and the index says how many do, and that these are many. Where
-// those that match can be made without the others' text, the collector makes them.
-func (sc *scan) whole(u *unit) bool {
-	c, q := &u.cand, sc.q
-	if sc.emit == nil || c.Want != nil || c.Block.Host == "" || u.plan.origins != nil || q.AfterBatch != 0 || q.HasSerial ||
-		!store.InTime(q, c.Block.MinMs) || !store.InTime(q, c.Block.MaxMs) {
+// add takes the answer's next event.
+func (o *pieces) add(f store.Found, at store.PiecePlace) {
+	i, has := o.places[at]
+	if !has {
+		if o.places == nil {
+			o.places = map[store.PiecePlace]uint32{}
+		}
+		i = uint32(len(o.wait.Places))
+		o.places[at], o.wait.Places = i, append(o.wait.Places, at)
+	}
+	o.wait.Found, o.wait.At = append(o.wait.Found, f), append(o.wait.At, i)
+	o.bytes += len(f.Text)
+}
+
+// flush gives out the events that wait, and says how far the answer is: what comes is not before next.
+func (o *pieces) flush(next int64) error {
+	p := o.wait
+	o.next = max(o.next, next)
+	p.Next = o.next
+	clear(o.places)
+	o.wait, o.bytes, o.last = store.Piece{}, 0, time.Now()
+	return o.emit(&p)
+}
+
+// due flushes what has waited long, or is much. Without anything that waits, it is said now and then how far the answer is.
+func (o *pieces) due(next int64) error {
+	if n := len(o.wait.Found); n < pieceMost && o.bytes < pieceText && time.Since(o.last) < pieceDelay {
+		return nil
+	}
+	return o.flush(next)
+}
+
+// openFrame is a frame that has gone out: when it is through, and its text's size.
+type openFrame struct {
+	until int64
+	raw   uint32
+}
+
+// openFrames is a heap, the first that is through first.
+type openFrames []openFrame
+
+func (h openFrames) Len() int           { return len(h) }
+func (h openFrames) Less(i, j int) bool { return h[i].until < h[j].until }
+func (h openFrames) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *openFrames) Push(x any)        { *h = append(*h, x.(openFrame)) }
+func (h *openFrames) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+// room reports whether another frame may be open, from a time on, and counts it then.
+func (o *pieces) room(from, until int64, raw uint32) bool {
+	for len(o.open) > 0 && o.open[0].until < from {
+		o.held -= int64(heap.Pop(&o.open).(openFrame).raw)
+	}
+	if o.held+int64(raw) > maxOpenText {
 		return false
 	}
-	counted := len(sc.conds) == 1 && sc.conds.Decide(q) && (sc.types || !u.plan.frames.Picks())
-	return c.Sure || counted && thin*uint64(c.Met) >= uint64(c.Block.Events)
+	o.held += int64(raw)
+	heap.Push(&o.open, openFrame{until, raw})
+	return true
+}
+
+// wholeFrame are the units of a frame that goes out as it is stored, by due.
+type wholeFrame struct {
+	units []*unit
+	gone  bool // it has; the merge's
+}
+
+// whole reports whether all events of a unit's block may be looked through by who asks: the index says how many match, and that these are many. Where
+// those that match can be made without the others' text, they are.
+func (sc *scan) whole(u *unit) bool {
+	const thin = 16 // of fewer events, the text is as small as the block
+	c, q := &u.cand, sc.q
+	return c.Counted && c.Want == nil && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
+		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs) &&
+		(c.Sure || thin*uint64(c.Met) >= uint64(c.Block.Events) && (sc.types || !u.plan.frames.Picks()))
+}
+
+// setWhole finds a plan's frames that go out as they are stored. All of a frame's blocks are in the answer then: who asks for a host gets no other host's text. Where so
+// many lie over each other that who asks could not have them all, none goes out.
+func (sc *scan) setWhole(pl *plan, units []*unit) {
+	if sc.out == nil {
+		return
+	}
+	byFrame := map[uint32]*wholeFrame{}
+	for _, u := range units {
+		if sc.whole(u) {
+			f := byFrame[u.cand.Block.Frame]
+			if f == nil {
+				f = &wholeFrame{}
+				byFrame[u.cand.Block.Frame] = f
+			}
+			f.units = append(f.units, u)
+		}
+	}
+	type edge struct {
+		at  int64
+		raw int64
+	}
+	var edges []edge
+	for n, f := range byFrame {
+		raw, size := pl.frames.Raw(n), uint64(0)
+		for _, u := range f.units {
+			size += uint64(u.cand.Block.Len)
+		}
+		if len(f.units) > frameBlocks || raw == 0 || size != uint64(raw) {
+			delete(byFrame, n)
+			continue
+		}
+		for _, u := range f.units {
+			edges = append(edges, edge{u.cand.Block.MinMs, int64(raw)}, edge{u.cand.Block.MaxMs + 1, -int64(raw)})
+		}
+	}
+	slices.SortFunc(edges, func(a, b edge) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.raw, b.raw)) })
+	open := int64(0)
+	for _, e := range edges {
+		if open += e.raw; open > maxOpenText {
+			return
+		}
+	}
+	for _, f := range byFrame {
+		for _, u := range f.units {
+			u.whole = f
+		}
+	}
 }
 
 // toRead returns those of a plan's units that workers read; mu is held.
 func (sc *scan) toRead(units []*unit) []*unit {
-	if sc.emit == nil {
+	if sc.out == nil {
 		return units
 	}
 	list := make([]*unit, 0, len(units))
 	for _, u := range units {
-		if sc.whole(u) {
-			u.phase = done
-		} else {
+		if u.whole == nil {
 			list = append(list, u)
 		}
 	}
 	return list
 }
 
-// piece gives a unit out as a piece.
-func (sc *scan) piece(u *unit) error {
-	pl, blk := u.plan, &u.cand.Block
-	p := &store.Piece{MinMs: blk.MinMs, MaxMs: blk.MaxMs, Part: sc.place(pl.p), Group: pl.id, Index: uint32(u.cand.Index)}
-	if !sc.whole(u) {
-		sc.openUnit(u)
-		defer sc.release(u)
-		if p.Found = sc.foundOf(u); len(p.Found) == 0 {
-			return nil
+// sent reports whether a unit's block has gone out, or goes out now, with its frame. Where there is no room for that, the unit is read.
+func (sc *scan) sent(u *unit) (bool, error) {
+	if sc.out == nil || u.whole == nil {
+		return false, nil
+	}
+	if u.whole.gone {
+		return true, nil
+	}
+	pl, raw, until := u.plan, u.plan.frames.Raw(u.cand.Block.Frame), int64(math.MinInt64)
+	for _, x := range u.whole.units {
+		until = max(until, sc.due(x.cand.Block.MaxMs, x.cand.Block.MinMs))
+	}
+	if !sc.out.room(sc.dueOf(u), until, raw) {
+		for _, x := range u.whole.units {
+			x.whole = nil
 		}
-		return sc.emit(p)
+		return false, nil
 	}
-	b := &store.PieceBlock{Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: u.cand.Sure, Matches: u.cand.Met, Off: blk.Off, Len: blk.Len,
-		Frame: frameKey{pl.p, pl.id, blk.Frame}}
-	if pl.frames.Picks() {
-		b.Templates = frameKey{pl.p, pl.id, 0}
+	u.whole.gone = true
+	p := &store.Piece{}
+	var err error
+	if p.Frame, err = sc.stored(u); err != nil {
+		sc.s.noteDamage(pl.p, pl.id, u.cand.Index, &u.cand.Block, err)
+		sc.addError(err)
+		return true, nil
 	}
-	if b.Batches = pl.batches.Runs(u.cand.Index); b.Batches == nil {
-		b.Batch = pl.id
-	}
-	unread := false
-	b.Read = func(templates bool) (f *store.PieceFrame, err error) {
-		if f, err = sc.stored(u, templates); err != nil {
-			unread = true
-			sc.s.noteDamage(pl.p, pl.id, u.cand.Index, blk, err)
-			sc.addError(err)
+	for _, x := range u.whole.units {
+		blk := &x.cand.Block
+		b := store.PieceBlock{MinMs: blk.MinMs, MaxMs: blk.MaxMs, Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: x.cand.Sure, Matches: x.cand.Met,
+			Off: blk.Off, Len: blk.Len, Batches: pl.batches.Runs(x.cand.Index), Place: sc.place(x)}
+		if b.Batches == nil {
+			b.Batch = pl.id
 		}
-		return f, err
+		p.Blocks = append(p.Blocks, b)
 	}
-	p.Block = b
-	if err := sc.emit(p); err != nil && !unread { // what cannot be read is said at the end
-		return err
-	}
-	return nil
-}
-
-// place numbers the partitions of the answer by their parts' order.
-func (sc *scan) place(p *partition) uint32 {
-	if len(sc.places) == 0 {
-		sc.places = map[*partition]uint32{}
-		for _, pl := range sc.plans {
-			sc.places[pl.p] = 0
-		}
-		for a := range sc.places {
-			for b := range sc.places {
-				if b.part.Compare(a.part) < 0 {
-					sc.places[a]++
-				}
-			}
+	if len(sc.out.wait.Found) > 0 { // these may go before
+		if err := sc.out.flush(sc.dueOf(u)); err != nil {
+			return false, err
 		}
 	}
-	return sc.places[p]
-}
-
-// foundOf returns the events of a unit that match.
-func (sc *scan) foundOf(u *unit) []store.Found {
-	out := make([]store.Found, 0, len(u.matched))
-	for i := range u.matched {
-		text := u.matched[i].text
-		if text == nil {
-			if text = sc.textAgain(u, i); text == nil {
-				continue
-			}
-		}
-		out = append(out, sc.found(u, i, text))
-	}
-	return out
+	sc.out.next = max(sc.out.next, sc.dueOf(u))
+	p.Next, sc.out.last = sc.out.next, time.Now()
+	return true, sc.out.emit(p)
 }
 
 // stored copies the frame of a unit out of its group.
-func (sc *scan) stored(u *unit, templates bool) (*store.PieceFrame, error) {
+func (sc *scan) stored(u *unit) (*store.PieceFrame, error) {
 	pl, out := u.plan, &store.PieceFrame{}
+	if pl.frames.Picks() {
+		out.Group = frameKey{pl.p, pl.id, 0}
+		out.ReadTemplates = func() (t []byte, err error) {
+			err = pl.p.withBytes(pl.id, func(b []byte) error {
+				t, err = pl.frames.Templates(b)
+				return err
+			})
+			return t, err
+		}
+	}
 	err := pl.p.withBytes(pl.id, func(b []byte) error {
 		f, err := pl.frames.Stored(b, u.cand.Block.Frame)
 		if err != nil {
 			return err
 		}
-		out.Version, out.Raw, out.CRC, out.Bytes = f.Version, f.Raw, f.CRC, f.Bytes
-		if templates {
-			out.Templates, err = pl.frames.Templates(b)
+		for _, x := range u.whole.units {
+			if blk := &x.cand.Block; uint64(blk.Off)+uint64(blk.Len) > uint64(f.Raw) {
+				return fmt.Errorf("%w: a block at %d, %d bytes, in a frame of %d", store.ErrDamaged, blk.Off, blk.Len, f.Raw)
+			}
 		}
-		return err
+		out.Version, out.Raw, out.CRC, out.Bytes = f.Version, f.Raw, f.CRC, f.Bytes
+		return nil
 	})
 	return out, err
+}
+
+// place says where a unit's events lie. Partitions are numbered in the order of their parts.
+func (sc *scan) place(u *unit) store.PiecePlace {
+	o := sc.out
+	if o.parts == nil {
+		o.parts = map[*partition]uint32{}
+		var list []*partition
+		for _, pl := range sc.plans {
+			if _, has := o.parts[pl.p]; !has {
+				o.parts[pl.p] = 0
+				list = append(list, pl.p)
+			}
+		}
+		slices.SortFunc(list, func(a, b *partition) int { return a.part.Compare(b.part) })
+		for i, p := range list {
+			o.parts[p] = uint32(i)
+		}
+	}
+	return store.PiecePlace{Part: o.parts[u.plan.p], Group: u.plan.id, Index: uint32(u.cand.Index)}
 }

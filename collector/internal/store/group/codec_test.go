@@ -293,7 +293,7 @@ func FuzzDictionary(f *testing.F) {
 		for i := range d.n {
 			p, err := d.postings(i)
 			if err == nil {
-				_ = g.addPostings(newBitset(5), &looseBlocks{newBitset(1), make([]uint32, 1)}, p)
+				_ = g.addPostings(newBitset(5), &looseBlocks{bitset: newBitset(1), met: make([]uint32, 1)}, p)
 			}
 		}
 		_ = d.containing([]byte("e"), func(int) error { return nil })

@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -213,9 +214,10 @@ type Candidate struct {
 	Want []uint32
 	// Sure says that these do match, but for what is no condition: their times, serials and hosts.
 	Sure bool
-	// Met is how many of its events meet what is asked but for times, serials and hosts, or a greater number. It is that number itself where all of them
-	// do (Sure), and where a query asks for one type and for nothing else.
-	Met uint32
+	// Met is how many of its events meet what is asked but for times, serials and hosts, where that is known (Counted): all of them, or as many as
+	// have the one value that a query of one condition asks for.
+	Met     uint32
+	Counted bool
 
 	before uint32 // events of its frame before its own
 	plain  bool   // no block of its frame up to this one is counted
@@ -228,7 +230,7 @@ type Candidate struct {
 func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
 	// set has the events that meet all conditions so far; nil stands for every event.
 	var set bitset
-	loose := &looseBlocks{newBitset(g.numBlocks()), make([]uint32, g.numBlocks())}
+	loose := &looseBlocks{bitset: newBitset(g.numBlocks()), met: make([]uint32, g.numBlocks())}
 	decide := conds.Decide(q) && g.version >= readVersion
 	for i := range conds {
 		s, err := g.matchCondition(&conds[i], loose)
@@ -274,9 +276,11 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
-		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), Met: blk.Events, before: before, plain: plain}
-		if len(conds) == 1 && loose.has(i) {
-			c.Met = min(loose.met[i], blk.Events)
+		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), before: before, plain: plain}
+		if c.Sure {
+			c.Met, c.Counted = blk.Events, true
+		} else if decide && len(conds) == 1 && loose.values == 1 {
+			c.Met, c.Counted = loose.met[i], true
 		}
 		if set != nil {
 			n := set.count(blk.First, blk.First+blk.Events)
@@ -310,10 +314,11 @@ func (p *inFrame) next(blk *Block) (before uint32, plain bool) {
 	return before, !p.counted
 }
 
-// looseBlocks are blocks of which events are taken for such that meet a condition and may not meet it, and how many do.
+// looseBlocks are blocks of which events are taken for such that meet a condition and may not meet it.
 type looseBlocks struct {
 	bitset
-	met []uint32
+	values int      // whose postings were looked at; as many as may be where nothing is known of a field
+	met    []uint32 // where that is one value, how many events of each block have it
 }
 
 // matchCondition returns the events that may meet a condition: those that have, by the dictionaries
@@ -342,9 +347,7 @@ func (g *Group) matchCondition(c *store.Condition, loose *looseBlocks) (bitset, 
 			if addedField(f) { // the group is older than the field: nothing is known of it
 				set.fill(0, uint32(g.Summary.Events))
 				loose.fill(0, uint32(g.numBlocks()))
-				for i := range loose.met {
-					loose.met[i] = 1<<32 - 1 // it may be all of them
-				}
+				loose.values = math.MaxInt32
 			}
 			continue
 		}
@@ -379,6 +382,9 @@ func (g *Group) addPostings(set bitset, loose *looseBlocks, p []byte) error {
 	head, k := binary.Uvarint(p)
 	if k <= 0 {
 		return damaged("postings without a head")
+	}
+	if loose != nil {
+		loose.values++
 	}
 	p = p[k:]
 	events := uint32(g.Summary.Events)
@@ -427,7 +433,7 @@ func (g *Group) addPostings(set bitset, loose *looseBlocks, p []byte) error {
 		set.fill(blk.First, blk.First+blk.Events)
 		if loose != nil && count < uint64(blk.Events) {
 			loose.bitset[at/64] |= 1 << (at % 64)
-			loose.met[at] += min(uint32(count), 1<<32-1-loose.met[at])
+			loose.met[at] = uint32(count)
 		}
 	}
 	return nil

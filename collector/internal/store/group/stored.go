@@ -14,6 +14,14 @@ type Stored struct {
 	Bytes    []byte
 }
 
+// Raw returns how many bytes the text of frame i has; 0 for none.
+func (f *Frames) Raw(i uint32) uint32 {
+	if uint64(i) >= uint64(len(f.g.frames)/frameSize) {
+		return 0
+	}
+	return rawFrame(f.g.frames[int(i)*frameSize:]).raw
+}
+
 // Stored copies a frame out of the group's bytes b. Error: store.ErrDamaged, also where its checksum is another one.
 func (f *Frames) Stored(b []byte, i uint32) (*Stored, error) {
 	g, err := f.of(b)

@@ -1,7 +1,7 @@
 package order
 
-// RunHolding is Run that keeps the texts of so many bytes of blocks.
+// RunHolding is Run with another bound of what waits.
 var RunHolding = run
 
-// ErrOrder is errOrder.
-var ErrOrder = errOrder
+// ErrHeld is errHeld.
+var ErrHeld = errHeld

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
@@ -33,45 +32,23 @@ func (t *Templates) read(c *group.Codec) (*group.Templates, error) {
 	return t.t, t.err
 }
 
-// Frame is a frame as it is stored, in which several blocks may lie. Any number of goroutines may use it.
+// Frame is a frame as it is stored.
 type Frame struct {
-	Stored    group.Stored
+	group.Stored
 	Templates *Templates // nil: it needs none
-
-	mu   sync.Mutex // guards all below
-	uses int        // blocks that are still to be read
-	text *text      // nil: it is not unpacked, or not kept
 }
 
-// unpack returns the frame's text, which is nobody's to change, and the caller's to release; it is kept while other blocks of it are to be read.
+// unpack returns the frame's text, which the caller releases.
 func (f *Frame) unpack(c *group.Codec) (*text, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	x := f.text
-	if x == nil {
-		t, err := f.Templates.read(c)
-		if err != nil {
-			return nil, err
-		}
-		x = newText()
-		if x.b, err = c.Unpack(x.b, &f.Stored, t); err != nil {
-			return nil, err
-		}
-		f.text = x
+	t, err := f.Templates.read(c)
+	if err != nil {
+		return nil, err
 	}
-	x.hold()
-	if f.uses--; f.uses <= 0 {
-		f.text = nil
-		x.release()
+	x := newText()
+	if x.b, err = c.Unpack(x.b, &f.Stored, t); err != nil {
+		return nil, err
 	}
 	return x, nil
-}
-
-// use notes that a block of the frame is to be read.
-func (f *Frame) use() {
-	f.mu.Lock()
-	f.uses++
-	f.mu.Unlock()
 }
 
 func newCodec() (*group.Codec, error) {
@@ -81,6 +58,3 @@ func newCodec() (*group.Codec, error) {
 	}
 	return c, nil
 }
-
-// cut returns a block's text of its frame's.
-func cut(b *store.PieceBlock, frame []byte) ([]byte, error) { return group.Cut(frame, b.Off, b.Len) }

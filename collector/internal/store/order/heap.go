@@ -1,5 +1,7 @@
 package order
 
+import "github.com/auditfleet/auditfleet/collector/internal/store"
+
 // item is what the heap has of a unit: that it is to be opened, or its next event.
 type item struct {
 	due    int64 // by which the least comes first: times are negated for a reversed query
@@ -7,6 +9,7 @@ type item struct {
 	node   string
 	serial uint64
 	batch  uint64
+	at     store.PiecePlace
 	pos    int
 	u      *unit
 }
@@ -70,7 +73,7 @@ func (h *heap) less(a, b *item) bool {
 
 // before is the order of events of one time.
 func (i *item) before(o *item) bool {
-	p, q := i.u.p, o.u.p
+	p, q := &i.at, &o.at
 	switch {
 	case i.node != o.node:
 		return i.node < o.node

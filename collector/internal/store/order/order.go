@@ -21,34 +21,41 @@ const (
 	giveDelay  = 100 * time.Millisecond
 	// aheadOf is how many pieces a processor may be received before they are needed.
 	aheadOf = 8
-	// maxHeld bounds the texts of pieces whose events wait for others'; of those beyond it only places are kept, and each event is unpacked again.
-	maxHeld = 256 << 20
+	// maxHeld bounds the memory of what waits for its turn: a collector sends less than a quarter of that.
+	maxHeld = 1 << 30
 	// maxErrors is how many errors of damaged blocks are said.
 	maxErrors = 16
 )
 
-// Piece is a piece with its block's frame.
+// errHeld is returned for an answer of which more has to wait for its turn than any collector sends.
+var errHeld = errors.New("the collector's answer is out of its order")
+
+// Piece is a piece as it comes.
 type Piece struct {
 	*store.Piece
-	Frame *Frame
+	Frame *Frame // of its blocks; it stands for the piece's own
+	Last  bool   // all of the answer has come
 }
 
-// errOrder is returned for pieces that do not come in their order.
-var errOrder = errors.New("the collector's answer is not in its order")
+// part is a piece with what is merged of it.
+type part struct {
+	next  int64
+	last  bool
+	units []*unit
+}
 
 // ordering is one answer that is made.
 type ordering struct {
 	q      *query.Query
 	heap   heap
-	begun  int64 // no piece that comes begins before, but early ones
-	all    bool  // none comes any more
+	next   int64 // no event that comes is before
+	closed bool  // no piece comes any more
+	whole  bool  // and all of the answer has come
 	held   atomic.Int64
 	most   int64
-	units  chan *unit // in the order in which they came
-	own    reader     // the merge's, for what is unpacked again
-	again  map[*unit][]byte
-	out    *texts // that wait to be given
-	bytes  int    // of them
+	parts  chan part // in the order in which they came
+	out    *texts    // that wait to be given
+	bytes  int       // of them
 	last   time.Time
 	give   func(query.Texts) error
 	errs   []error
@@ -56,7 +63,7 @@ type ordering struct {
 }
 
 // Run gives the events of an answer to give, some at a time, in order; who gets them may keep them, or calls Done. receive calls its function with the answer's
-// pieces as they come, and returns what that returns. After an error of receive that wraps store.ErrDamaged all that came is given before Run returns it. ErrStop of
+// pieces as they come, and returns what that returns. Where not all of the answer has come, all that is given is what it begins with, and Run returns receive's error. ErrStop of
 // give ends the answer without an error.
 func Run(ctx context.Context, q *query.Query, receive func(ctx context.Context, fn func(Piece) error) error, give func(query.Texts) error) error {
 	return run(ctx, q, maxHeld, receive, give)
@@ -70,40 +77,35 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	defer func() { _ = codec.Close() }() // it only reads
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, most: most, units: make(chan *unit, aheadOf*workers), own: newReader(q, codec), again: map[*unit][]byte{}, begun: math.MinInt64, last: time.Now(), give: give}
-	todo := make(chan *unit, aheadOf*workers)
+	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, next: math.MinInt64, most: most, parts: make(chan part, aheadOf*workers), last: time.Now(), give: give}
+	todo := make(chan *job, aheadOf*workers)
 	var working sync.WaitGroup
 	for range workers {
 		r := newReader(q, codec)
 		working.Go(func() {
-			for u := range todo {
-				r.read(u, o.hold(u))
+			for j := range todo {
+				r.read(j)
 			}
 		})
 	}
 	received := make(chan error, 1)
 	working.Go(func() {
-		defer close(o.units)
-		defer close(todo)
-		received <- receive(ctx, func(p Piece) error {
-			u := &unit{p: p.Piece, frame: p.Frame, ready: make(chan struct{})}
-			if u.frame != nil {
-				u.frame.use()
-			}
+		err := receive(ctx, func(p Piece) error { return o.take(ctx, p, todo) })
+		received <- err
+		if err == nil {
 			select {
-			case o.units <- u:
+			case o.parts <- part{next: math.MaxInt64, last: true}:
 			case <-ctx.Done():
-				return ctx.Err()
 			}
-			todo <- u // workers read it to its end
-			return nil
-		})
+		}
+		close(todo)
+		close(o.parts)
 	})
 	if err = o.run(ctx); err == nil {
 		err = ctx.Err()
 	}
 	cancel()
-	for range o.units { // receive ends soon
+	for range o.parts { // receive ends soon
 	}
 	working.Wait()
 	switch rerr := <-received; {
@@ -112,20 +114,53 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	case err != nil:
 		return err
 	case rerr != nil:
-		return rerr
+		return errors.Join(rerr, o.damage())
 	}
 	return o.damage()
 }
 
-// hold counts a unit's texts as held, where there is room.
-func (o *ordering) hold(u *unit) bool {
-	if u.p.Block == nil || o.held.Load() > o.most {
-		return false
+// take takes a piece as it comes, and has its frame read.
+func (o *ordering) take(ctx context.Context, p Piece, todo chan<- *job) error {
+	out, size := part{next: p.Next, last: p.Last}, int64(0)
+	var j *job
+	switch {
+	case len(p.Blocks) > 0:
+		j = &job{frame: p.Frame, left: len(p.Blocks)}
+		size = int64(p.Frame.Raw) + int64(len(p.Frame.Bytes))
+		for i := range p.Blocks {
+			b := &p.Blocks[i]
+			size += placeBytes * min(int64(b.Events), mostEvents)
+			j.units = append(j.units, &unit{block: b, job: j, ready: make(chan struct{})})
+		}
+		j.size, out.units = size, j.units
+	case len(p.Found) > 0:
+		u := &unit{found: p.Found, list: make([]place, len(p.Found)), job: &job{left: 1}}
+		for i := range p.Found {
+			f := &p.Found[i]
+			u.list[i] = place{ms: f.Ms, serial: f.Serial, batch: f.Batch, at: p.Places[p.At[i]], off: uint32(i)}
+			size += foundBytes + int64(len(f.Text))
+		}
+		u.job.size, out.units = size, []*unit{u}
 	}
-	u.counts = true
-	o.held.Add(int64(u.p.Block.Len))
-	return true
+	if o.held.Add(size) > o.most {
+		return fmt.Errorf("%w: more than %d MiB wait", errHeld, o.most>>20)
+	}
+	select {
+	case o.parts <- out:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if j != nil {
+		todo <- j // workers read it to its end
+	}
+	return nil
 }
+
+// placeBytes and foundBytes are about what an event takes beside its text.
+const (
+	placeBytes = 80
+	foundBytes = 240
+)
 
 // run is the merge.
 func (o *ordering) run(ctx context.Context) error {
@@ -133,131 +168,110 @@ func (o *ordering) run(ctx context.Context) error {
 		if err := o.fill(); err != nil {
 			return err
 		}
-		if len(o.heap.list) == 0 {
+		if len(o.heap.list) == 0 || o.closed && !o.whole && o.heap.list[0].due >= o.next { // what would have come may go before
 			return o.flush()
 		}
 		top := &o.heap.list[0]
+		u, pos := top.u, top.pos
 		if !top.event {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			<-top.u.ready
-			if top.u.err != nil {
-				o.addError(top.u.err)
+			if u.ready != nil {
+				<-u.ready
 			}
-			o.advance(top.u, 0)
+			if u.job.err != nil {
+				o.addError(u.job.err)
+				u.job.err = nil // once
+			}
+			o.advance(u, 0)
 			continue
 		}
-		u, pos := top.u, top.pos
-		f, err := u.found(pos, func() ([]byte, error) { return o.textAgain(u) })
-		if err != nil {
-			o.addError(err)
-		} else if err := o.add(f, u); err != nil {
+		if err := o.add(u.event(pos), u); err != nil {
 			return err
 		}
 		o.advance(u, pos+1)
 	}
 }
 
-// fill takes pieces until none that comes may have an event that goes before the heap's first, and that event may be given.
+// fill takes pieces until none that comes may have an event that goes before the heap's first.
 func (o *ordering) fill() error {
-	for !o.all && (len(o.heap.list) == 0 || o.heap.list[0].due >= o.begun) {
-		var u *unit
+	for !o.closed && (len(o.heap.list) == 0 || o.heap.list[0].due >= o.next) {
+		var p part
 		var more bool
 		select {
-		case u, more = <-o.units:
+		case p, more = <-o.parts:
 		default:
 			var err error
-			if u, more, err = o.wait(); err != nil {
+			if p, more, err = o.wait(); err != nil {
 				return err
 			}
 		}
 		if !more {
-			o.all = true
+			o.closed = true
 			return nil
 		}
-		due := o.due(u.p.MinMs, u.p.MaxMs)
-		if !u.p.Early {
-			if due < o.begun {
-				return fmt.Errorf("%w: a piece of %d behind one of %d", errOrder, due, o.begun)
-			}
-			o.begun = due
+		o.next, o.whole = max(o.next, p.next), o.whole || p.last
+		for _, u := range p.units {
+			o.heap.push(item{due: o.first(u), u: u})
 		}
-		o.heap.push(item{due: due, u: u})
 	}
 	return nil
 }
 
 // wait waits for a piece, and gives what has waited long meanwhile.
-func (o *ordering) wait() (u *unit, more bool, err error) {
+func (o *ordering) wait() (p part, more bool, err error) {
 	if o.out != nil {
 		late := time.NewTimer(giveDelay - time.Since(o.last))
 		defer late.Stop()
 		select {
-		case u, more = <-o.units:
-			return u, more, nil
+		case p, more = <-o.parts:
+			return p, more, nil
 		case <-late.C:
 			if err := o.flush(); err != nil {
-				return nil, false, err
+				return p, false, err
 			}
 		}
 	}
-	u, more = <-o.units
-	return u, more, nil
+	p, more = <-o.parts
+	return p, more, nil
 }
 
-// due is the first time of the answer that something may have.
-func (o *ordering) due(least, most int64) int64 {
+// due is where on its way the answer meets a time: times are negated where the newest comes first.
+func (o *ordering) due(ms int64) int64 {
 	if o.q.Reverse {
-		return -most
+		return -ms
 	}
-	return least
+	return ms
+}
+
+// first is where the answer may meet the first event of a unit.
+func (o *ordering) first(u *unit) int64 {
+	switch {
+	case u.block == nil:
+		return o.due(u.list[0].ms)
+	case o.q.Reverse:
+		return -u.block.MaxMs
+	}
+	return u.block.MinMs
 }
 
 // advance puts the unit's event pos in the place of the heap's first item, which is the unit's; a unit that has no more is done.
 func (o *ordering) advance(u *unit, pos int) {
 	if pos >= len(u.list) {
 		o.heap.pop()
-		if u.counts {
-			o.held.Add(-int64(u.p.Block.Len))
-		}
 		if u.text != nil {
 			u.text.release()
 		}
-		delete(o.again, u)
-		u.list, u.text = nil, nil
+		if u.job.left--; u.job.left == 0 {
+			o.held.Add(-u.job.size)
+		}
+		u.list, u.text, u.found = nil, nil, nil
 		return
 	}
 	e := &u.list[pos]
-	o.heap.list[0] = item{due: o.due(e.ms, e.ms), event: true, node: u.node(pos), serial: e.serial, batch: e.batch, pos: pos, u: u}
+	o.heap.list[0] = item{due: o.due(e.ms), event: true, node: u.node(pos), serial: e.serial, batch: e.batch, at: e.at, pos: pos, u: u}
 	o.heap.down()
-}
-
-// mostAgain is of how many units the texts that were unpacked again are kept.
-const mostAgain = 64
-
-// textAgain unpacks a unit's block again.
-func (o *ordering) textAgain(u *unit) ([]byte, error) {
-	if text, ok := o.again[u]; ok {
-		return text, nil
-	}
-	u.frame.use()
-	frame, err := u.frame.unpack(o.own.codec)
-	if err != nil {
-		return nil, err
-	}
-	text, err := cut(u.p.Block, frame.b) // it is never released, for nobody knows which events have parts of it
-	if err != nil {
-		return nil, err
-	}
-	for k := range o.again { // any of them
-		if len(o.again) < mostAgain {
-			break
-		}
-		delete(o.again, k)
-	}
-	o.again[u] = text
-	return text, nil
 }
 
 // add takes the answer's next event, which is of u.

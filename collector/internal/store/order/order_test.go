@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -83,34 +84,36 @@ func run(t *testing.T, q *query.Query, most int64, receive func(context.Context,
 	return out, err
 }
 
-// The answer is the same however few texts may wait for others.
+// An answer of which more has to wait than any collector sends ends with an error, and the same one with a little more room does not.
 func TestHolds(t *testing.T) {
 	snap := filled(t, 6, 2000)
 	for _, q := range []*query.Query{{}, {Reverse: true}, {Types: []uint32{uint32(tables.Syscall)}}, {Types: []uint32{uint32(tables.Path)}, Reverse: true}, {Unparsable: true}} {
 		want := scanned(t, snap, q)
-		for _, most := range []int64{-1, 100_000, 1 << 40} {
-			got, err := run(t, q, most, ordertest.Receive(snap.(store.PieceScanner), q))
-			if err != nil || !slices.Equal(got, want) {
-				t.Errorf("%+v, %d held: %d events, and %d in order: %v", q, most, len(got), len(want), err)
-			}
+		receive := ordertest.Receive(snap.(store.PieceScanner), q)
+		if got, err := run(t, q, 1<<30, receive); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%+v: %d events, and %d in order: %v", q, len(got), len(want), err)
+		}
+		got, err := run(t, q, 300_000, receive)
+		if !errors.Is(err, order.ErrHeld) || len(got) >= len(want) || !slices.Equal(got, want[:len(got)]) {
+			t.Errorf("%+v, with little room: %d events: %v", q, len(got), err)
 		}
 	}
 }
 
-// changed has one block of the answer changed.
+// changed has the third frame of the answer changed.
 func changed(snap store.Snapshot, q *query.Query, change func(*order.Piece)) func(context.Context, func(order.Piece) error) error {
 	return func(ctx context.Context, add func(order.Piece) error) error {
 		n := 0
 		return ordertest.Receive(snap.(store.PieceScanner), q)(ctx, func(p order.Piece) error {
-			if p.Block == nil {
+			if p.Frame == nil {
 				return add(p)
 			}
 			if n++; n == 3 {
-				stored := p.Frame.Stored
-				stored.Bytes = slices.Clone(stored.Bytes)
-				p.Frame = &order.Frame{Stored: stored, Templates: p.Frame.Templates}
-				piece, block := *p.Piece, *p.Block
-				p.Piece, piece.Block = &piece, &block
+				p.Frame = &order.Frame{Stored: p.Frame.Stored, Templates: p.Frame.Templates}
+				p.Frame.Bytes = slices.Clone(p.Frame.Bytes)
+				piece := *p.Piece
+				piece.Blocks = slices.Clone(piece.Blocks)
+				p.Piece = &piece
 				change(&p)
 			}
 			return add(p)
@@ -118,44 +121,70 @@ func changed(snap store.Snapshot, q *query.Query, change func(*order.Piece)) fun
 	}
 }
 
-// Whatever is wrong with a block, the others' events are given, and the error says which it was.
-func TestDamagedBlocks(t *testing.T) {
-	snap := filled(t, 4, 2000)
+// Whatever is wrong with a frame, the others' events are given, and the error says which it was.
+func TestDamagedFrames(t *testing.T) {
+	snap := filled(t, 4, 3000)
 	q := &query.Query{}
 	all := scanned(t, snap, q)
 	for what, change := range map[string]func(*order.Piece){
-		"a byte":         func(p *order.Piece) { p.Frame.Stored.Bytes[len(p.Frame.Stored.Bytes)/2] ^= 1 },
-		"another sum":    func(p *order.Piece) { p.Frame.Stored.CRC++ },
-		"more text":      func(p *order.Piece) { p.Frame.Stored.Raw += 10 },
-		"far more text":  func(p *order.Piece) { p.Frame.Stored.Raw = 1<<32 - 1 },
-		"no bytes":       func(p *order.Piece) { p.Frame.Stored.Bytes = nil },
-		"a version more": func(p *order.Piece) { p.Frame.Stored.Version = group.Version + 1 },
-		"no version":     func(p *order.Piece) { p.Frame.Stored.Version = 0 },
-		"no templates":   func(p *order.Piece) { p.Frame.Stored.Version, p.Frame.Templates = group.Version, nil },
+		"a byte":         func(p *order.Piece) { p.Frame.Bytes[len(p.Frame.Bytes)/2] ^= 1 },
+		"another sum":    func(p *order.Piece) { p.Frame.CRC++ },
+		"more text":      func(p *order.Piece) { p.Frame.Raw += 10 },
+		"no bytes":       func(p *order.Piece) { p.Frame.Bytes = nil },
+		"a version more": func(p *order.Piece) { p.Frame.Version = group.Version + 1 },
+		"no version":     func(p *order.Piece) { p.Frame.Version = 0 },
+		"no templates":   func(p *order.Piece) { p.Frame.Version, p.Frame.Templates = group.Version, nil },
 		"odd templates": func(p *order.Piece) {
-			p.Frame.Stored.Version, p.Frame.Templates = group.Version, &order.Templates{Bytes: []byte{1, 2, 3, 4, 5, 6}}
+			p.Frame.Version, p.Frame.Templates = group.Version, &order.Templates{Bytes: []byte{1, 2, 3, 4, 5, 6}}
 		},
-		"beyond the frame": func(p *order.Piece) { p.Block.Off = 1 << 31 },
-		"longer":           func(p *order.Piece) { p.Block.Len = 1<<32 - 1 },
-		"an event more":    func(p *order.Piece) { p.Block.Events++ },
-		"many events":      func(p *order.Piece) { p.Block.Events = 1<<32 - 1 },
-		"another form":     func(p *order.Piece) { p.Block.Counted = !p.Block.Counted },
+		"beyond the frame": func(p *order.Piece) { p.Blocks[0].Off = 1 << 31 },
+		"longer":           func(p *order.Piece) { p.Blocks[0].Len = 1<<32 - 1 },
+		"many events":      func(p *order.Piece) { p.Blocks[0].Events = 1<<32 - 1 },
+		"another form":     func(p *order.Piece) { p.Blocks[0].Counted = !p.Blocks[0].Counted },
 	} {
 		t.Run(what, func(t *testing.T) {
 			got, err := run(t, q, 1<<40, changed(snap, q, change))
 			if !errors.Is(err, store.ErrDamaged) {
 				t.Errorf("%v", err)
 			}
-			if len(got) >= len(all) && what != "an event more" || len(got) < len(all)/2 {
+			if len(got) >= len(all) || len(got) < len(all)/2 {
 				t.Errorf("%d events of %d", len(got), len(all))
 			}
 		})
 	}
-	if _, err := run(t, q, 1<<40, changed(snap, q, func(p *order.Piece) { p.MinMs = -1 << 62 })); !errors.Is(err, order.ErrOrder) {
-		t.Errorf("a piece too late: %v", err)
+	for what, change := range map[string]func(*order.Piece){
+		"far more text": func(p *order.Piece) { p.Frame.Raw = 1<<32 - 1 },
+		"more to wait":  func(p *order.Piece) { p.Frame.Raw = 1 << 30; p.Next = -1 << 62 },
+	} {
+		if _, err := run(t, q, 1<<29, changed(snap, q, change)); !errors.Is(err, order.ErrHeld) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	if _, err := run(t, q, 1<<40, changed(snap, q, func(p *order.Piece) { p.Block.Batches = []byte{0xff} })); err != nil {
+	if _, err := run(t, q, 1<<40, changed(snap, q, func(p *order.Piece) { p.Blocks[0].Batches = []byte{0xff} })); err != nil {
 		t.Errorf("odd batches: %v", err)
+	}
+}
+
+// Of an answer that is cut off anywhere, what is given is what it begins with.
+func TestCutOff(t *testing.T) {
+	snap := filled(t, 4, 2000)
+	lost := errors.New("the connection was lost")
+	for _, q := range []*query.Query{{}, {Reverse: true}} {
+		all := scanned(t, snap, q)
+		for _, most := range []int{0, 1, 5, 10, 20} {
+			n := 0
+			got, err := run(t, q, 1<<40, func(ctx context.Context, add func(order.Piece) error) error {
+				return ordertest.Receive(snap.(store.PieceScanner), q)(ctx, func(p order.Piece) error {
+					if n++; n > most {
+						return lost
+					}
+					return add(p)
+				})
+			})
+			if !errors.Is(err, lost) || len(got) >= len(all) || !slices.Equal(got, all[:len(got)]) {
+				t.Errorf("behind %d pieces: %d events: %v", most, len(got), err)
+			}
+		}
 	}
 }
 
@@ -173,7 +202,7 @@ func TestEnds(t *testing.T) {
 	}
 	n := 0
 	err := order.Run(t.Context(), q, func(ctx context.Context, add func(order.Piece) error) error {
-		return errors.Join(receive(ctx, add), mine, store.ErrDamaged)
+		return errors.Join(receive(ctx, add), add(order.Piece{Piece: &store.Piece{}, Last: true}), mine)
 	}, func(texts query.Texts) error { n += texts.Len(); return nil })
 	if !errors.Is(err, mine) || n != len(scanned(t, snap, q)) {
 		t.Errorf("%d events, %v", n, err)
@@ -181,5 +210,25 @@ func TestEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := order.Run(ctx, q, receive, func(query.Texts) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// An event is given once it is known that none before it comes, however long the next piece takes.
+func TestAtOnce(t *testing.T) {
+	f := store.FoundOf(storetest.Parse("h", "type=USER msg=audit(1700000000.000:1): pid=1"))
+	given := make(chan struct{})
+	err := order.Run(t.Context(), &query.Query{}, func(ctx context.Context, add func(order.Piece) error) error {
+		if err := add(order.Piece{Piece: &store.Piece{Next: f.Ms + 1, Found: []store.Found{f}, Places: make([]store.PiecePlace, 1), At: []uint32{0}}}); err != nil {
+			return err
+		}
+		select {
+		case <-given:
+			return nil
+		case <-time.After(time.Minute):
+			return errors.New("it is held back")
+		}
+	}, func(query.Texts) error { close(given); return nil })
+	if err != nil {
+		t.Error(err)
 	}
 }

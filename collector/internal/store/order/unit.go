@@ -3,6 +3,7 @@ package order
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
@@ -10,25 +11,34 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// unit is a piece that is read, and merged. The goroutine that reads it closes ready behind that; then it is the merge's.
+// unit is events that are merged: those that a piece has, or those of a block that match. Of one whose block is read, list and text are set by who reads it
+// before ready is closed.
 type unit struct {
-	p     *store.Piece
-	frame *Frame // of its block
-	ready chan struct{}
-
-	list   []place
-	text   *text // where the texts are; nil: they are not kept, for there are too many, and each is unpacked again
-	counts bool  // its bytes are counted in ordering.held
-	err    error
+	found []store.Found // of no block: list has where they are
+	block *store.PieceBlock
+	ready chan struct{} // nil: it is
+	job   *job          // that reads it
+	list  []place
+	text  *text // where the block's texts are; nil until it is read
 }
 
-// place is an event that matches: of a block where its text lies, else which of p.Found it is.
+// place is an event that matches.
 type place struct {
-	ms       int64
-	serial   uint64
-	batch    uint64
-	off, len uint32
-	text     []byte
+	ms     int64
+	serial uint64
+	batch  uint64
+	at     store.PiecePlace
+	off    uint32
+	text   []byte // of a block; else it is found[off]
+}
+
+// job is a frame that is to be read, with its blocks.
+type job struct {
+	frame *Frame
+	units []*unit
+	size  int64 // how much of it is counted as held
+	left  int   // units that are not through; the merge's
+	err   error
 }
 
 // reader reads units. It is for one goroutine.
@@ -50,42 +60,37 @@ func newReader(q *query.Query, codec *group.Codec) reader {
 	return reader{q: q, m: m, seeker: m.Seeker(), types: store.ByTypes(q), codec: codec}
 }
 
-// read looks which events of the unit match. keep says whether their texts are kept.
-func (r *reader) read(u *unit, keep bool) {
-	defer close(u.ready)
-	if b := u.p.Block; b != nil {
-		if err := r.block(u, b, keep); err != nil {
-			u.err = fmt.Errorf("a block of %s that the collector has sent as it is stored (group %d, block %d): %w", b.Host, u.p.Group, u.p.Index, err)
-		}
-	} else {
-		u.list = make([]place, len(u.p.Found))
-		for i := range u.p.Found {
-			f := &u.p.Found[i]
-			u.list[i] = place{ms: f.Ms, serial: f.Serial, batch: f.Batch, off: uint32(i)}
-		}
-	}
-	if r.q.Reverse && u.p.Block != nil {
-		for i, j := 0, len(u.list)-1; i < j; i, j = i+1, j-1 {
-			u.list[i], u.list[j] = u.list[j], u.list[i]
-		}
-	}
-}
-
 // mostEvents bounds the events of a block: its text has some hundred KiB, or is one event's.
 const mostEvents = 1 << 20
 
-// block reads the events of a block. What was read before an error stays.
-func (r *reader) block(u *unit, b *store.PieceBlock, keep bool) error {
-	frame, err := u.frame.unpack(r.codec)
+// read looks which events of a frame's blocks match. What was read before an error stays.
+func (r *reader) read(j *job) {
+	frame, err := j.frame.unpack(r.codec)
+	for _, u := range j.units {
+		if err == nil {
+			if one := r.block(u, frame); one != nil && j.err == nil {
+				j.err = one
+			}
+		}
+	}
 	if err != nil {
-		return err
-	}
-	if keep {
-		u.text = frame
+		j.err = err
 	} else {
-		defer frame.release()
+		frame.release()
 	}
-	text, err := cut(b, frame.b)
+	if j.err != nil {
+		b := j.units[0].block
+		j.err = fmt.Errorf("a frame that the collector has sent as it is stored, of %.80q (group %d, block %d): %w", b.Host, b.Place.Group, b.Place.Index, j.err)
+	}
+	for _, u := range j.units {
+		close(u.ready)
+	}
+}
+
+// block reads a unit's block in its frame's text.
+func (r *reader) block(u *unit, frame *text) error {
+	b := u.block
+	text, err := group.Cut(frame.b, b.Off, b.Len)
 	if err != nil {
 		return err
 	}
@@ -93,11 +98,18 @@ func (r *reader) block(u *unit, b *store.PieceBlock, keep bool) error {
 		return fmt.Errorf("%w: it has %d events", store.ErrDamaged, b.Events)
 	}
 	r.host = []byte(b.Host)
-	x := blockReading{r, u, b, text, keep}
+	u.text = frame
+	frame.hold()
+	x := blockReading{r, u, b, text}
 	if r.seeker != nil && !b.Sure && !r.types && !b.Counted && len(b.Batches) == 0 {
-		return x.seek()
+		err = x.seek()
+	} else {
+		err = x.each()
 	}
-	return x.each()
+	if r.q.Reverse {
+		slices.Reverse(u.list)
+	}
+	return err
 }
 
 // blockReading is a block that is read.
@@ -106,13 +118,12 @@ type blockReading struct {
 	u    *unit
 	b    *store.PieceBlock
 	text []byte
-	keep bool
 }
 
 // each looks at the events one after the other.
 func (x *blockReading) each() error {
 	batches, rest := group.NewBatchReader(x.b.Batches, x.b.Batch, x.b.Events), x.text
-	x.u.list = make([]place, 0, min(int(x.b.Matches), len(x.text)/3)) // no event is shorter
+	x.u.list = make([]place, 0, min(x.b.Matches, x.b.Events, 1<<12))
 	for range x.b.Events {
 		one, more, err := store.CutText(rest, x.b.Counted)
 		if err != nil {
@@ -146,7 +157,7 @@ func (x *blockReading) seek() error {
 
 // match adds an event, if it matches.
 func (x *blockReading) match(one []byte, at int, batch uint64) {
-	e := place{batch: batch, off: uint32(at), len: uint32(len(one))}
+	e := place{batch: batch, at: x.b.Place, off: uint32(at), text: one}
 	if x.b.Sure || x.types {
 		var is bool
 		if e.ms, e.serial, is = store.Decided(x.q, one, x.b.Counted, x.b.Sure, x.m.Typed); !is {
@@ -163,9 +174,6 @@ func (x *blockReading) match(one []byte, at int, batch uint64) {
 		}
 		e.ms, e.serial = ev.Ms, ev.Serial
 	}
-	if x.keep {
-		e.text = one
-	}
 	x.u.list = append(x.u.list, e)
 }
 
@@ -180,25 +188,17 @@ func empty(text []byte, counted bool) bool {
 
 // node is whose event i of the unit is.
 func (u *unit) node(i int) string {
-	if u.p.Block != nil {
-		return u.p.Block.Host
+	if u.block != nil {
+		return u.block.Host
 	}
-	return u.p.Found[u.list[i].off].Node
+	return u.found[u.list[i].off].Node
 }
 
-// found returns event i of the unit; text is read again where it was not kept.
-func (u *unit) found(i int, again func() ([]byte, error)) (store.Found, error) {
-	e, b := &u.list[i], u.p.Block
+// event returns event i of the unit.
+func (u *unit) event(i int) store.Found {
+	e, b := &u.list[i], u.block
 	if b == nil {
-		return u.p.Found[e.off], nil
+		return u.found[e.off]
 	}
-	text := e.text
-	if text == nil {
-		all, err := again()
-		if err != nil || uint64(e.off)+uint64(e.len) > uint64(len(all)) {
-			return store.Found{}, fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged)
-		}
-		text = all[e.off : e.off+e.len : e.off+e.len]
-	}
-	return store.Found{Key: query.Key{Ms: e.ms, Node: b.Host, Serial: e.serial}, Batch: e.batch, Host: b.Host, Text: text, Counted: b.Counted}, nil
+	return store.Found{Key: query.Key{Ms: e.ms, Node: b.Host, Serial: e.serial}, Batch: e.batch, Host: b.Host, Text: e.text, Counted: b.Counted}
 }

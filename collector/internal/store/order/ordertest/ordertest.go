@@ -22,7 +22,25 @@ func Same(t testing.TB, snap store.Snapshot, q *query.Query, answer []string) {
 		return
 	}
 	var out []string
-	err := order.Run(t.Context(), q, Receive(s, q), func(texts query.Texts) error {
+	said := 0
+	receive := Receive(s, q)
+	err := order.Run(t.Context(), q, func(ctx context.Context, add func(order.Piece) error) error {
+		return receive(ctx, func(p order.Piece) error {
+			said += len(p.Found)
+			size := uint32(0)
+			for i := range p.Blocks {
+				b := &p.Blocks[i]
+				size += b.Len
+				if said += int(b.Matches); !q.WantsNode(b.Host) || !store.InTime(q, b.MinMs) || !store.InTime(q, b.MaxMs) {
+					t.Errorf("%+v: a block of %q, %d to %d, goes out", q, b.Host, b.MinMs, b.MaxMs)
+				}
+			}
+			if p.Frame != nil && size != p.Frame.Raw {
+				t.Errorf("%+v: blocks of %d bytes go out in a frame of %d", q, size, p.Frame.Raw)
+			}
+			return add(p)
+		})
+	}, func(texts query.Texts) error {
 		var ev event.Event
 		for i := range texts.Len() {
 			texts.Event(i, &ev)
@@ -34,6 +52,9 @@ func Same(t testing.TB, snap store.Snapshot, q *query.Query, answer []string) {
 	if err != nil {
 		t.Errorf("scan for pieces: %v", err)
 	}
+	if said != len(answer) {
+		t.Errorf("%+v: %d events, and %d are said to match", q, len(answer), said)
+	}
 	if !slices.Equal(answer, out) {
 		t.Errorf("%+v: %d events, %d in pieces, and they differ", q, len(answer), len(out))
 	}
@@ -42,23 +63,24 @@ func Same(t testing.TB, snap store.Snapshot, q *query.Query, answer []string) {
 // Receive is what order.Run receives of a store by.
 func Receive(s store.PieceScanner, q *query.Query) func(context.Context, func(order.Piece) error) error {
 	return func(ctx context.Context, add func(order.Piece) error) error {
-		frames := map[any]*order.Frame{}
+		templates := map[any]*order.Templates{}
 		return s.ScanPieces(ctx, q, func(p *store.Piece) error {
-			b := p.Block
-			if b == nil {
+			f := p.Frame
+			if f == nil {
 				return add(order.Piece{Piece: p})
 			}
-			if frames[b.Frame] == nil {
-				f, err := b.Read(b.Templates != nil)
-				if err != nil {
-					return err
+			frame := &order.Frame{Stored: group.Stored{Version: f.Version, Raw: f.Raw, CRC: f.CRC, Bytes: f.Bytes}}
+			if f.Group != nil {
+				if templates[f.Group] == nil {
+					b, err := f.ReadTemplates()
+					if err != nil {
+						return err
+					}
+					templates[f.Group] = &order.Templates{Bytes: b}
 				}
-				frames[b.Frame] = &order.Frame{Stored: group.Stored{Version: f.Version, Raw: f.Raw, CRC: f.CRC, Bytes: f.Bytes}}
-				if f.Templates != nil {
-					frames[b.Frame].Templates = &order.Templates{Bytes: f.Templates}
-				}
+				frame.Templates = templates[f.Group]
 			}
-			return add(order.Piece{Piece: p, Frame: frames[b.Frame]})
+			return add(order.Piece{Piece: p, Frame: frame})
 		})
 	}
 }
