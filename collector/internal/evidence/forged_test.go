@@ -138,8 +138,8 @@ func TestForgedBatch(t *testing.T) {
 	}{
 		{"as it was", enc.EncodeAll([]byte("type=USER msg=audit(1700000000.000:1): pid=1\n\n"), nil), 46, ""},
 		{"another record", text, 46, "a record of lines"},
-		{"a bomb that says so", bomb, 128 << 20, "frame 0 of 134217728 bytes"},
-		{"long, and says that it is longer", bytes.Repeat([]byte("x"), 17<<20), 1<<32 - 1, "frame 0 of 4294967295 bytes"},
+		{"a bomb that says so", bomb, 128 << 20, "frame 0: the store is damaged: its text has 134217728 bytes"},
+		{"long, and says that it is longer", bytes.Repeat([]byte("x"), 17<<20), 1<<32 - 1, "frame 0: the store is damaged: its text has 4294967295 bytes"},
 		{"a bomb that says that it is small", bomb, 46, "unpack frame 0"},
 		{"a short frame", enc.EncodeAll([]byte("type\n\n"), nil), 6, "a block at 0"},
 		{"a frame of nothing", nil, 0, ""},
