@@ -129,13 +129,13 @@ func TestPiecesBehind(t *testing.T) {
 	src := newStored(t, 3, 1500)
 	src.err = errors.New("records wait")
 	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}, {Types: []uint32{uint32(tables.Syscall), uint32(tables.Path)}}, {Types: []uint32{uint32(tables.Syscall)}}} {
-		want, n, results := len(asked(t, src.ScanText, q)), 0, uint64(0)
+		want, n := len(asked(t, src.ScanText, q)), 0
 		x := &watched{}
 		p := newPieceSender(&call{ctx: t.Context()}, false, func(msg any) error { x.counts(msg); return nil })
 		if err := p.finish(src.ScanPieces(t.Context(), q, p.add)); !errors.Is(err, src.err) {
 			t.Error(err)
 		}
-		if results = x.asked.Results; results != uint64(want) {
+		if results := x.asked.Results; results != uint64(want) {
 			t.Errorf("%+v: %d events, and %d results", q, want, results)
 		}
 		c := dial(t, serve(t, src, Allowed{GID: -1}))
