@@ -35,6 +35,8 @@ const (
 	// combining.
 	FieldEach
 
+	FieldCall // in an index: one value an event with a system call, which of them and what its host calls it, see Call
+
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
 	otherFields = 80
@@ -53,6 +55,7 @@ func (f Field) IsOther() bool { return f >= otherFields && int(f) < NumIndexed }
 // Index calls add as Extract does, and then with the values of the fields that only an
 // index has.
 func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
+	var is bool
 	it := &x.it
 	it.all = true
 	x.Extract(ev, add)
@@ -67,6 +70,9 @@ func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	add(FieldShape, x.scratch)
 	x.scratch = strconv.AppendUint(x.scratch[:0], it.lists(), 10)
 	add(FieldLists, x.scratch)
+	if x.scratch, is = x.appendCall(x.scratch[:0], ev); is {
+		add(FieldCall, x.scratch)
+	}
 	if claim := ev.Claim(); claim != nil {
 		add(FieldClaim, claim)
 	}
@@ -196,7 +202,7 @@ func HasList(v string, f Field) bool {
 }
 
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists", "each"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists", "each", "call"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

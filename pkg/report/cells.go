@@ -188,14 +188,8 @@ func (x *facts) nextDecision(from int) int {
 	return -1
 }
 
-// tail is the enriched tail that speaks for the event: the stock tool reads that
-// of the first record, and only where it is the only one or a system call.
-func (x *facts) tail() *record.Record {
-	if r := x.firstRecord; r.Enriched != nil && (len(x.ev.Records) == 1 || r.Type == tables.Syscall) {
-		return r
-	}
-	return nil
-}
+// tail is the enriched tail that speaks for the event.
+func (x *facts) tail() *record.Record { return query.TailOf(x.ev) }
 
 // appendTail appends what the tail says of name, in capitals.
 func (x *facts) appendTail(dst []byte, name string) ([]byte, bool) {
@@ -293,22 +287,28 @@ func (p *printer) appendSyscall(f *facts, dst []byte) []byte {
 // there. It may have one here.
 var unknownCall = []byte("unknown-syscall(")
 
-// appendCallName appends the name of the event's system call: the tail's, which says what
+// appendCallName appends the name of the event's system call.
+func (x *facts) appendCallName(dst []byte) (_ []byte, known bool) {
+	var told bool
+	x.named, told = x.appendTail(x.named[:0], "SYSCALL")
+	return appendCallName(dst, &query.Call{Arch: x.arch, Number: x.call, Named: x.named, Told: told})
+}
+
+// appendCallName appends the name of a system call: the tail's, which says what
 // the host meant, before that of the tables for its architecture, and its number where it
 // has no name. known is false for an architecture that nobody knows.
-func (x *facts) appendCallName(dst []byte) (_ []byte, known bool) {
-	named, told := x.appendTail(dst, "SYSCALL")
-	if told && !bytes.HasPrefix(named[len(dst):], unknownCall) {
-		return named, true
+func appendCallName(dst []byte, c *query.Call) (_ []byte, known bool) {
+	if c.Told && !bytes.HasPrefix(c.Named, unknownCall) {
+		return append(dst, c.Named...), true
 	}
-	if name, ok := tables.SyscallName(x.arch, int(x.call)); ok {
+	if name, ok := tables.SyscallName(c.Arch, int(c.Number)); ok {
 		return append(dst, name...), true
 	}
-	if told {
-		return named, true
+	if c.Told {
+		return append(dst, c.Named...), true
 	}
-	_, known = tables.ArchName(x.arch)
-	return strconv.AppendInt(dst, int64(x.call), 10), known
+	_, known = tables.ArchName(c.Arch)
+	return strconv.AppendInt(dst, int64(c.Number), 10), known
 }
 
 // appendTTY appends what was typed, its keys by name.

@@ -50,8 +50,9 @@ const (
 // its own facts. Its slices point into the event and into the buffers of the worker's
 // Extractor: they are valid until the next event is read.
 type facts struct {
-	x  query.Extractor
-	ev *event.Event
+	named []byte // used again, see appendCallName
+	x     query.Extractor
+	ev    *event.Event
 
 	auid, uid int64 // unsetID, noAUID, noID, or the id, which is not negative
 	pid       int64 // noID

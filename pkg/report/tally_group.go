@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (o *Options) groupFields() []query.Field {
 	case by[0].Field.IsList():
 		return []query.Field{by[0].Field, query.FieldLists}
 	case by[0].Field == query.FieldSyscall && o.Interpret: // a host may call it something else
-		return nil
+		return []query.Field{query.FieldSyscall, query.FieldCall}
 	}
 	fields := []query.Field{by[0].Field}
 	if name, ok := nameField[by[0].Field]; ok && o.Interpret {
@@ -95,6 +96,8 @@ func (g *grouper) take(sum *query.Tally) bool {
 	case by[0].Field.IsList():
 		g.takeValues(sum, by[0].Field)
 		return g.takeLists(sum, by[0].Field)
+	case by[0].Field == query.FieldSyscall && g.o.Interpret:
+		return g.takeCalls(sum)
 	default:
 		if name, ok := nameField[by[0].Field]; ok && g.o.Interpret && valued(sum, name) > 0 {
 			return false
@@ -134,6 +137,25 @@ func (g *grouper) interval(text string, length time.Duration) (at int64, ok bool
 func (g *grouper) takeValues(sum *query.Tally, f query.Field) (absent int64) {
 	sum.Of(f).Each(func(v string, n int64) { g.tally.addN(separator+v, uint64(n)) })
 	return sum.Events - valued(sum, f)
+}
+
+// takeCalls counts events by the names of their system calls. It fails where not all are known, or some have a number that no call has.
+func (g *grouper) takeCalls(sum *query.Tally) bool {
+	with := valued(sum, query.FieldSyscall)
+	if !allCalls(sum) || with != valued(sum, query.FieldCall) {
+		return false
+	}
+	sum.Of(query.FieldCall).Each(func(v string, n int64) {
+		call, _ := query.ParseCall([]byte(v))
+		g.scratch, _ = appendCallName(g.scratch[:0], &call)
+		name := isName + string(g.scratch)
+		if bytes.HasPrefix(g.scratch, unknownCall) {
+			name = strconv.FormatInt(int64(call.Number), 10)
+		}
+		g.tally.addN(separator+name, uint64(n))
+	})
+	g.without(sum.Events - with)
+	return true
 }
 
 // takeLists counts the events that have no value of a field of which they may have several. It fails

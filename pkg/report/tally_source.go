@@ -95,8 +95,10 @@ func (o *Options) tallied() (fields []query.Field) {
 		return append(fields, query.FieldShape)
 	case reports[o.Kind].style == typeNames && reports[o.Kind].when == nil:
 		return []query.Field{query.FieldShape}
-	case narrowed, o.Interpret && o.Kind == Syscall: // names are of each event
+	case narrowed:
 		return nil
+	case o.Interpret && o.Kind == Syscall:
+		fields = append(fields, query.FieldCall)
 	case o.Interpret && o.Kind == User:
 		fields = append(fields, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed)
 	}
@@ -170,6 +172,9 @@ func (p *printer) take(sum *query.Tally) bool {
 	if p.o.Interpret && p.o.Kind == User && valued(sum, query.FieldAUIDName)+valued(sum, query.FieldAUIDName.Other()) > 0 {
 		return false // a collector that does not know FieldUnnamed
 	}
+	if p.o.Interpret && p.o.Kind == Syscall {
+		return p.takeCalls(sum)
+	}
 	sum.Of(query.FieldShape).Each(func(v string, n int64) {
 		if shape, ok := query.ParseShape([]byte(v)); ok {
 			p.shape(&shape, uint64(n))
@@ -183,6 +188,35 @@ func (p *printer) take(sum *query.Tally) bool {
 		countValues(sum, kind, func(v string, _ uint64) { p.over.seeValue(line, v) })
 	}
 	return true
+}
+
+// takeCalls counts system calls by name. It fails where an older collector, or part of a store, does not say which ones all of them are.
+func (p *printer) takeCalls(sum *query.Tally) bool {
+	if !allCalls(sum) {
+		return false
+	}
+	sum.Of(query.FieldCall).Each(func(v string, n int64) {
+		call, ok := query.ParseCall([]byte(v))
+		var known bool
+		if p.scratch, known = appendCallName(p.scratch[:0], &call); !known {
+			p.scratch = append(p.scratch[:0], question...)
+		}
+		if ok {
+			p.tally.addN(string(p.scratch), uint64(n))
+		}
+	})
+	return true
+}
+
+// allCalls reports whether each event that has a system call says which.
+func allCalls(sum *query.Tally) bool {
+	calls := int64(0)
+	sum.Of(query.FieldSyscall).Each(func(v string, n int64) {
+		if _, ok := callValue(v); ok {
+			calls += n
+		}
+	})
+	return calls == valued(sum, query.FieldCall)
 }
 
 // add counts a value of a summary n times more: with -i a user by name.
