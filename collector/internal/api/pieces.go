@@ -15,8 +15,11 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// inPieces reports whether an answer may come in pieces: one of which the first events are enough, or of which more is asked than texts, comes in order.
-func inPieces(q *query.Query) bool { return q.Limit == 0 && !q.Origin && !q.Batches && q.After == nil }
+// inPieces reports whether an answer may come in pieces: of one of which the first events are enough, or of which more is asked than texts, that makes no sense. One that asks
+// for values is mostly of events that the collector has to find: to have them merged twice costs both more than it saves.
+func inPieces(q *query.Query) bool {
+	return q.Limit == 0 && !q.Origin && !q.Batches && q.After == nil && len(q.Terms)+len(q.Filters) == 0
+}
 
 // shelf is how many groups' templates who is sent pieces keeps: those that come again are not sent again.
 const shelf = 64
