@@ -391,7 +391,7 @@ func (x *Extractor) anom(c Class, r *record.Record) {
 			}
 		case "arch":
 			n, ok := hex32(f.Value)
-			if read = ok && read && !(x.report && r.Type != tables.Seccomp); read {
+			if read = ok && read && !x.differs(r.Type != tables.Seccomp); read {
 				it.num(FieldArch, int64(n))
 			}
 		case "syscall":

@@ -18,7 +18,7 @@ import (
 // condition odd holds. It marks the event as odd and returns whether the present
 // reading is for a report. As there is no other way to learn that, a report cannot get
 // a value that differs from the index's without the mark. Only values that no summary
-// counts (an account, the architecture) look at x.report directly and leave no mark.
+// counts (an account) look at x.report directly and leave no mark.
 func (x *Extractor) differs(odd bool) bool {
 	x.it.odd = x.it.odd || odd
 	return odd && x.report

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc/encoding"
@@ -84,4 +85,27 @@ func TestCodecOfOthers(t *testing.T) {
 			t.Errorf("%s: %.1000v", name, got)
 		}
 	}
+}
+
+// FuzzUnmarshal: whatever comes is what any other codec makes of it, or an error, and never a panic.
+func FuzzUnmarshal(f *testing.F) {
+	text := bytes.Repeat([]byte("x"), LargeText)
+	for _, s := range []SentTexts{{Texts: &Texts{Text: text}}, {Texts: &Texts{Sizes: []uint32{1}}, Pieces: [][]byte{text}, Of: &Piece{Next: 7}}} {
+		data, err := Codec{}.Marshal(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		b := data.Materialize()
+		f.Add(b[:100], b[len(b)-20:], uint16(LargeText))
+	}
+	f.Add([]byte{0x5a, 0, 0x0a, 0x80, 0x80, 1}, []byte{}, uint16(LargeText))
+	f.Add([]byte{0x5a, 0, 0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f}, []byte{}, uint16(LargeText))
+	f.Fuzz(func(t *testing.T, head, tail []byte, fill uint16) {
+		b := slices.Concat(head, bytes.Repeat([]byte("x"), int(fill)), tail)
+		var got, want SearchResponse
+		err := Codec{}.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, &got)
+		if bad := proto.Unmarshal(b, &want); (bad != nil) != (err != nil) || err == nil && !proto.Equal(&got, &want) {
+			t.Errorf("%v, and %v of any other codec", err, bad)
+		}
+	})
 }

@@ -112,7 +112,7 @@ func unmarshalTexts(data mem.BufferSlice, to *SearchResponse) (ok bool, err erro
 	}
 	other := data.Len() - head - int(all) // bytes of other fields
 	size, ok := number(fieldText)
-	if !ok || size < LargeText || size > uint64(data.Len()-head-other) {
+	if rest := data.Len() - head - other; !ok || rest < 0 || size < LargeText || size > uint64(rest) {
 		return false, nil
 	}
 	text := memory.Get(int(size))

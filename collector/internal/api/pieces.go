@@ -35,7 +35,7 @@ type pieceSender struct {
 	list      []*fleet.Piece // that wait
 	size      int            // of them
 	last      time.Time      // when some were sent last
-	failed    bool           // they could not be
+	failed    bool           // a piece could not be
 }
 
 // sendPieces answers q in pieces. Error: store.ErrNoPieces, before anything is sent, where that cannot be done.
@@ -64,8 +64,14 @@ func (p *pieceSender) finish(err error) error {
 	return err
 }
 
-// add sends a piece, or has it wait for others.
+// add sends a piece, or has it wait for others. Behind an error the answer lacks that piece and all that come.
 func (p *pieceSender) add(x *store.Piece) error {
+	err := p.piece(x)
+	p.failed = p.failed || err != nil
+	return err
+}
+
+func (p *pieceSender) piece(x *store.Piece) error {
 	out := &fleet.Piece{Next: x.Next}
 	switch {
 	case x.Frame != nil:
@@ -152,9 +158,7 @@ func (p *pieceSender) flush() error {
 }
 
 func (p *pieceSender) sends(msg any) error {
-	err := p.send(func() error { return p.out(msg) })
-	p.failed = p.failed || err != nil
-	return err
+	return p.send(func() error { return p.out(msg) })
 }
 
 // appendRuns appends which batches events are of, as a group has it.

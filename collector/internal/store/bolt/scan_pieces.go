@@ -139,7 +139,10 @@ type wholeFrame struct {
 func (sc *scan) whole(u *unit) bool {
 	const thin = 16 // of fewer events, the text is as small as the block
 	c, q := &u.cand, sc.q
-	return c.Counted && c.Want == nil && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
+	if !q.Unparsable && c.Block.MinMs <= 0 { // there may be lines that are no records, which do not match
+		return false
+	}
+	return c.Counted && c.Want == nil && u.plan.frames.Whole() && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
 		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs) &&
 		(c.Sure || thin*uint64(c.Met) >= uint64(c.Block.Events) && (sc.types || !u.plan.frames.Picks()))
 }
@@ -220,17 +223,17 @@ func (sc *scan) sent(u *unit) (bool, error) {
 		until = max(until, sc.due(x.cand.Block.MaxMs, x.cand.Block.MinMs))
 	}
 	if !sc.out.room(sc.dueOf(u), until, raw) {
-		for _, x := range u.whole.units {
-			x.whole = nil
-		}
+		sc.readAfterAll(u.whole.units)
 		return false, nil
 	}
 	u.whole.gone = true
 	p := &store.Piece{}
 	var err error
 	if p.Frame, err = sc.stored(u); err != nil {
-		sc.s.noteDamage(pl.p, pl.id, u.cand.Index, &u.cand.Block, err)
-		sc.addError(err)
+		for _, x := range u.whole.units {
+			sc.s.noteDamage(pl.p, pl.id, x.cand.Index, &x.cand.Block, err)
+			sc.addError(err)
+		}
 		return true, nil
 	}
 	for _, x := range u.whole.units {
@@ -250,6 +253,18 @@ func (sc *scan) sent(u *unit) (bool, error) {
 	sc.out.next = max(sc.out.next, sc.dueOf(u))
 	p.Next, sc.out.last = sc.out.next, time.Now()
 	return true, sc.out.emit(p)
+}
+
+// readAfterAll has units read, the first of which the merge needs now.
+func (sc *scan) readAfterAll(units []*unit) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	for _, x := range units {
+		x.whole = nil
+	}
+	sc.units = append(sc.units, units[1:]...)
+	slices.SortStableFunc(sc.units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
+	sc.wake.Broadcast()
 }
 
 // stored copies the frame of a unit out of its group.

@@ -28,13 +28,14 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 type Frames struct {
 	g    Group // without bytes
 	size int   // of the group
+	bad  error // why there are no templates
 }
 
 // Frames returns what reads the group's frames later.
 func (g *Group) Frames() *Frames {
 	f := &Frames{g: Group{c: g.c, sections: g.sections, version: g.version, frames: bytes.Clone(g.frames)}, size: len(g.b)}
 	if g.version > batchVersion {
-		f.g.rows, _ = g.templates() // what is wrong with them is said when they are needed
+		f.g.rows, f.bad = g.templates() // what is wrong with them is said when they are needed
 	}
 	return f
 }

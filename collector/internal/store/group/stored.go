@@ -14,6 +14,9 @@ type Stored struct {
 	Bytes    []byte
 }
 
+// Whole reports whether the group has all that its frames need to be unpacked elsewhere.
+func (f *Frames) Whole() bool { return f.bad == nil }
+
 // Raw returns how many bytes the text of frame i has; 0 for none.
 func (f *Frames) Raw(i uint32) uint32 {
 	if uint64(i) >= uint64(len(f.g.frames)/frameSize) {

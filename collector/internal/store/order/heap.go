@@ -65,10 +65,12 @@ func (h *heap) less(a, b *item) bool {
 		return b.event
 	case !a.event: // in whatever order they are opened
 		return false
-	case h.reverse:
-		return b.before(a)
+	case h.reverse && b.before(a), !h.reverse && a.before(b):
+		return true
+	case a.before(b), b.before(a):
+		return false
 	}
-	return a.before(b)
+	return a.u.number < b.u.number // of one block: as they came
 }
 
 // before is the order of events of one time.

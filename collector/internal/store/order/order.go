@@ -19,8 +19,9 @@ const (
 	giveEvents = 1024
 	giveBytes  = 256 << 10
 	giveDelay  = 100 * time.Millisecond
-	// aheadOf is how many pieces a processor may be received before they are needed.
-	aheadOf = 8
+	// aheadOf is how many pieces a processor may be received before they are needed, and mostAhead how many at most.
+	aheadOf   = 8
+	mostAhead = 128
 	// maxHeld bounds the memory of what waits for its turn: a collector sends less than a quarter of that.
 	maxHeld = 1 << 30
 	// maxErrors is how many errors of damaged blocks are said.
@@ -49,6 +50,7 @@ type ordering struct {
 	q      *query.Query
 	heap   heap
 	next   int64 // no event that comes is before
+	units  int   // that came
 	closed bool  // no piece comes any more
 	whole  bool  // and all of the answer has come
 	held   atomic.Int64
@@ -77,8 +79,8 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	defer func() { _ = codec.Close() }() // it only reads
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, next: math.MinInt64, most: most, parts: make(chan part, aheadOf*workers), last: time.Now(), give: give}
-	todo := make(chan *job, aheadOf*workers)
+	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, next: math.MinInt64, most: most, parts: make(chan part, min(aheadOf*workers, mostAhead)), last: time.Now(), give: give}
+	todo := make(chan *job, min(aheadOf*workers, mostAhead))
 	var working sync.WaitGroup
 	for range workers {
 		r := newReader(q, codec)
@@ -213,6 +215,8 @@ func (o *ordering) fill() error {
 		}
 		o.next, o.whole = max(o.next, p.next), o.whole || p.last
 		for _, u := range p.units {
+			u.number = o.units
+			o.units++
 			o.heap.push(item{due: o.first(u), u: u})
 		}
 	}

@@ -3,6 +3,7 @@ package order_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -230,5 +231,30 @@ func TestAtOnce(t *testing.T) {
 	}, func(query.Texts) error { close(given); return nil })
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Events of one block that are equal in all by which they are put in order stay as they came, also where they came in several pieces.
+func TestEqualsStay(t *testing.T) {
+	for _, reverse := range []bool{false, true} {
+		var want []string
+		got, err := run(t, &query.Query{Reverse: reverse}, 1<<30, func(_ context.Context, add func(order.Piece) error) error {
+			for n := range 20 {
+				ev := storetest.Parse("h", fmt.Sprintf("type=USER msg=audit(1700000000.000:1): pid=%d", n))
+				f := store.FoundOf(ev)
+				next := f.Ms
+				if reverse {
+					next = -f.Ms
+				}
+				want = append(want, storetest.Text(ev))
+				if err := add(order.Piece{Piece: &store.Piece{Next: next, Found: []store.Found{f}, Places: make([]store.PiecePlace, 1), At: []uint32{0}}}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("reverse %v: %v, %q", reverse, err, got)
+		}
 	}
 }

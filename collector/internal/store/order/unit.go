@@ -14,12 +14,13 @@ import (
 // unit is events that are merged: those that a piece has, or those of a block that match. Of one whose block is read, list and text are set by who reads it
 // before ready is closed.
 type unit struct {
-	found []store.Found // of no block: list has where they are
-	block *store.PieceBlock
-	ready chan struct{} // nil: it is
-	job   *job          // that reads it
-	list  []place
-	text  *text // where the block's texts are; nil until it is read
+	number int           // in what order it came
+	found  []store.Found // of no block: list has where they are
+	block  *store.PieceBlock
+	ready  chan struct{} // nil: it is
+	job    *job          // that reads it
+	list   []place
+	text   *text // where the block's texts are; nil until it is read
 }
 
 // place is an event that matches.
