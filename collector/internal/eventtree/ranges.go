@@ -98,25 +98,33 @@ func (p *Partial) Around(first, n int64, proof []Hash) error {
 func (p *Partial) Len() int64 { return int64(len(p.leaves)) }
 
 // Root returns the root; it is not ok where that does not follow from what is known. Each event that is known is in it: what lies around is only taken where
-// events are not known.
-func (p *Partial) Root() (root Hash, ok bool) { return p.hash(0, int64(len(p.leaves))) }
+// no event is known.
+func (p *Partial) Root() (root Hash, ok bool) {
+	root, _, ok = p.hash(0, int64(len(p.leaves)))
+	return root, ok
+}
 
-func (p *Partial) hash(first, n int64) (h Hash, ok bool) {
+// hash returns the hash of a subtree, and whether some event of it is known. Then it follows from its events or not at all: a hash that is handed in for the whole of
+// it would be the right one whatever has become of these events. Ranges that were proved by ProveRanges never need one: what lies around a range has none of its events.
+func (p *Partial) hash(first, n int64) (h Hash, some, ok bool) {
 	switch {
 	case n == 0:
-		return (&Tree{}).Root(), true
+		return (&Tree{}).Root(), false, true
 	case n == 1 && p.leaves[first] != (Hash{}):
-		return p.leaves[first], true
+		return p.leaves[first], true, true
 	case n > 1:
 		k := split(n)
-		if left, is := p.hash(first, k); is {
-			if right, is := p.hash(first+k, n-k); is {
-				return node(left, right), true
-			}
+		left, inLeft, isLeft := p.hash(first, k)
+		right, inRight, isRight := p.hash(first+k, n-k)
+		if isLeft && isRight {
+			return node(left, right), inLeft || inRight, true
+		}
+		if inLeft || inRight {
+			return Hash{}, true, false
 		}
 	}
 	h, ok = p.nodes[[2]int64{first, n}]
-	return h, ok
+	return h, false, ok
 }
 
 // Prove is Tree.Prove of events that are known.
@@ -128,7 +136,7 @@ func (p *Partial) Prove(ordinals []int64) (out []Hash, err error) {
 	walk = func(first, n int64, ordinals []int64) bool {
 		switch {
 		case len(ordinals) == 0:
-			h, ok := p.hash(first, n)
+			h, _, ok := p.hash(first, n)
 			out = append(out, h)
 			return ok
 		case n == 1:

@@ -93,3 +93,37 @@ func checkPartial(t *testing.T, r *rand.Rand, tree *Tree, leaves []Hash, ends []
 		t.Errorf("beyond the end: %v", err)
 	}
 }
+
+// A hash that is handed in for events that are known says nothing of them, whoever may leave out what is handed in with these, or put in a range that never was.
+func TestRangesWithheld(t *testing.T) {
+	t.Parallel()
+	tree := some(64)
+	ends := []int64{10, 20, 64} // the first range is gone
+	_, proofs := tree.ProveRanges(ends)
+	leaves := slices.Clone(tree.leaves)
+	clear(leaves[:10])
+	_, forged := tree.ProveRanges([]int64{16, 20, 64}) // for its second range, which has the hash of all events before
+	for name, around := range map[string]func(p *Partial) error{
+		"all are given":        func(p *Partial) error { return errors.Join(p.Around(10, 10, proofs[1]), p.Around(20, 44, proofs[2])) },
+		"one is withheld":      func(p *Partial) error { return p.Around(20, 44, proofs[2]) },
+		"one that never was":   func(p *Partial) error { return p.Around(16, 4, forged[1]) },
+		"both, and none of it": func(p *Partial) error { return errors.Join(p.Around(20, 44, proofs[2]), p.Around(16, 4, forged[1])) },
+	} {
+		p := NewPartial(slices.Clone(leaves))
+		if err := around(p); err != nil {
+			t.Fatal(err)
+		}
+		if root, ok := p.Root(); ok != (name == "all are given") || ok && root != tree.Root() {
+			t.Errorf("%s: a root is made: %v, the right one: %v", name, ok, root == tree.Root())
+		}
+		for i := int64(10); i < 16; i++ {
+			p.leaves[i][3] ^= 1
+		}
+		if root, ok := p.Root(); ok && root == tree.Root() {
+			t.Errorf("%s: events are other ones, and the root is the same", name)
+		}
+		if _, err := p.Prove([]int64{30}); name != "all are given" && !errors.Is(err, ErrProof) {
+			t.Errorf("%s: an event is proved: %v", name, err)
+		}
+	}
+}

@@ -242,3 +242,56 @@ func TestElsewhereMany(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 }
+
+// Of a batch of which a class was dropped the rest is proved, and what was changed of it is said to be changed, also where what would show it was taken away.
+func TestElsewhereClasses(t *testing.T) {
+	t.Parallel()
+	h := newFarHub(t)
+	h.engine.Store = h.st.ID().String()
+	h.st.Divide(store.Classes{{Hosts: "web*"}, {Hosts: "db*"}})
+	day := store.DayOf(storetest.Start)
+	for id := range uint64(2) {
+		tab := store.NewTable()
+		for i := range 4 {
+			for _, host := range []string{"web1", "db1", "mail"} {
+				tab.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=KERNEL msg=audit(%d.000:%d): text", host, storetest.Start.Unix(), 10*int(id)+i)))
+			}
+		}
+		h.must(h.st.Append(t.Context(), &store.Batch{ID: id + 1, Day: day + store.Day(id), Events: tab, LSN: id + 1}))
+	}
+	stats, err := h.engine.Stats(t.Context())
+	h.must(err)
+	for _, p := range stats.Parts {
+		if p.Day == day && p.Class == "web*" {
+			h.must(h.st.Drop(t.Context(), p.Part, "retain = web*: 1d"))
+		}
+	}
+	if _, rep := h.bundle(&query.Query{}); rep.Unproved != 0 || rep.Proved != 8+12 {
+		t.Fatalf("%+v", rep)
+	}
+	h.engine.Attack(func(list []storetest.Held) []storetest.Held {
+		i := slices.IndexFunc(list, func(x storetest.Held) bool { return x.Batch == 1 && x.Host == "db1" })
+		ev := *list[i].Event
+		ev.From = &event.Sender{Transport: event.TransportTLS, Host: "trusted.example.net"}
+		list[i].Event = &ev
+		return list
+	})
+	for name, also := range map[string]func(d *store.Divided){
+		"the row has no hashes": func(d *store.Divided) { d.Proof = nil },
+		"there is no row":       func(d *store.Divided) { d.First = 1 << 30 },
+	} {
+		h.engine.Around(1, func(d *store.Divided) {
+			if d.Name == "db*" {
+				also(d)
+			}
+		})
+		for i := range 2 {
+			if i == 1 {
+				h.engine.Forge(store.DroppedPart{Part: store.Part{Day: day, N: 90}, Class: "db*", By: h.engine.Store, Why: "retain = db*: 1d", First: 1, Last: 1, Batches: 1, Events: 4})
+			}
+			if _, rep := h.bundle(&query.Query{}); rep.Proved != 12 || !strings.Contains(rep.Query.Why, "CHANGED") {
+				t.Errorf("%s, said to be dropped: %v: %d proved, %d not: %s", name, i == 1, rep.Proved, rep.Unproved, rep.Query.Why)
+			}
+		}
+	}
+}

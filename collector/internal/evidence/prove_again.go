@@ -61,6 +61,12 @@ func (k *maker) again(ctx context.Context, ids []uint64) (n int, err error) {
 	if err := far.Reread(ctx, list, true); err != nil {
 		return 0, fmt.Errorf("compare what is stored with the log: %w", err)
 	}
+	torn := slices.DeleteFunc(slices.Clone(list), func(r *store.Reread) bool { l := leaves[r.Batch]; return !r.Torn(store.DividedOf(l.Why, l.Events)) })
+	if len(torn) > 0 {
+		if err := far.Reread(ctx, torn, true); err != nil {
+			return 0, fmt.Errorf("compare what is stored with the log: %w", err)
+		}
+	}
 	for _, r := range list {
 		k.trees[r.Batch] = k.treeOf(r, leaves[r.Batch])
 	}
@@ -120,11 +126,11 @@ func (k *maker) treeOf(r *store.Reread, leaf *seal.Leaf) *batchTree {
 		}
 		t.m.match(int64(i), hash, mixed)
 	}
-	if r.Rest() < r.Events && len(t.m.ordinals) < t.wanted {
-		return &batchTree{why: errors.New("a class of the batch was dropped while the bundle was made")}
-	}
 	if root, ok := t.some.Root(); !ok || root != leaf.EventsRoot {
 		return &batchTree{why: fmt.Errorf("%w: the text, sender or receipts of some of its %d events", errChanged, r.Rest())}
+	}
+	if r.Rest() < r.Events && len(t.m.ordinals) < t.wanted {
+		return &batchTree{why: errors.New("a class of the batch was dropped while the bundle was made")}
 	}
 	return t
 }

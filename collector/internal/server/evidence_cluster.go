@@ -290,8 +290,8 @@ func (b *bundling) asked(ctx context.Context, m *evidence.Making) (list []logged
 }
 
 // onDays returns all batches of the cluster on some days, also of other times, and what the log says of parts of these days that were dropped. Error: errTooMany.
-func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (days map[store.Day][]logged, drops map[store.Part]*seal.Leaf, err error) {
-	days, drops = map[store.Day][]logged{}, map[store.Part]*seal.Leaf{}
+func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (days map[store.Day][]logged, drops map[store.Part][]*seal.Leaf, err error) {
+	days, drops = map[store.Day][]logged{}, map[store.Part][]*seal.Leaf{}
 	n := 0
 	_, err = b.log.Walk(ctx, 0, size, func(r *seal.Row) bool { return r.HasDay(from.String(), to.String()) }, func(_ int64, l *seal.Leaf, text []byte) bool {
 		part, ok := elsewhere(l)
@@ -305,7 +305,7 @@ func (b *bundling) onDays(ctx context.Context, size int64, from, to store.Day) (
 			n += len(of)
 		case seal.Dropped:
 			if whole, err := seal.ParseLeaf(text); err == nil {
-				drops[part] = whole
+				drops[part] = append(drops[part], whole)
 			}
 		}
 		return n <= mostLogged
@@ -362,9 +362,11 @@ type droppedRow struct {
 }
 
 // dropped returns the rows that the log has by the collector's own word, and those that where the events are says.
-func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf) (list []droppedRow, err error) {
-	for part, l := range leaves {
-		list = append(list, droppedRow{part.Day, seal.DroppedClass(l.Why), l.First, l.Last, !strings.HasPrefix(l.Why, seal.ClusterWord)})
+func (b *bundling) dropped(ctx context.Context, leaves map[store.Part][]*seal.Leaf) (list []droppedRow, err error) {
+	for part, of := range leaves {
+		for _, l := range of {
+			list = append(list, droppedRow{part.Day, seal.DroppedClass(l.Why), l.First, l.Last, !strings.HasPrefix(l.Why, seal.ClusterWord)})
+		}
 	}
 	d, err := store.Able[store.Dropping](b.store, "say which parts are dropped")
 	if errors.Is(err, store.ErrUnable) {
@@ -377,13 +379,10 @@ func (b *bundling) dropped(ctx context.Context, leaves map[store.Part]*seal.Leaf
 	return list, err
 }
 
-// isDropped reports whether a batch went with a part, and whether that is the collector's own word; see store.WentWith.
+// isDropped reports whether a batch went with a part, and whether that is the collector's own word; see store.WentOf.
 func isDropped(list []droppedRow, l *logged, there map[string][]uint64) (own, is bool) {
 	for _, d := range list {
-		if !store.IsDropOf(d.class, l.class) {
-			continue
-		}
-		if went, _ := store.WentWith(l.batch, d.first, d.last, there[store.ClassKey(d.class)]); went && d.day == l.day {
+		if went, _ := store.WentOf(l.batch, l.class, d.class, d.first, d.last, there); went && d.day == l.day {
 			own, is = own || d.own, true
 		}
 	}

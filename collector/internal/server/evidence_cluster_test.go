@@ -175,4 +175,13 @@ func TestTakenOutClasses(t *testing.T) {
 		!strings.Contains(got, fmt.Sprintf("batch 2 of %s had 5 events of the class %q and has 0", day, store.Classes{{Hosts: "web*"}}.Rest())) {
 		t.Errorf("taken out: %q", got)
 	}
+	// Nor has a part taken it that is said to be of any class, where something of it is there.
+	m.Attack(func(list []storetest.Held) []storetest.Held {
+		i := slices.IndexFunc(list, func(x storetest.Held) bool { return x.Batch == 3 && x.Host == "db1" })
+		return slices.Delete(list, i, i+1)
+	})
+	m.Forge(store.DroppedPart{Part: store.Part{Day: day, N: 90}, Class: store.Undivided, By: m.Store, First: 3, Last: 3, Batches: 1, Events: 5})
+	if got := said(); !strings.Contains(got, fmt.Sprintf("batch 3 of %s had 5 events of the class", day)) {
+		t.Errorf("taken out, and forged: %q", got)
+	}
 }

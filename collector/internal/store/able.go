@@ -60,6 +60,13 @@ type Dropping interface {
 	Drops(ctx context.Context) ([]DroppedPart, error)
 }
 
+// OwnDropping is a Dropping engine that says of a part that it drops what of it was the place's own, as it has it itself: what others may have said of the part meanwhile, or
+// before, is not in that.
+type OwnDropping interface {
+	// DropOwn is Drop. It returns nil where the part had nothing of the place.
+	DropOwn(ctx context.Context, part Part, why string) (*DroppedPart, error)
+}
+
 // DroppedPart is a part that is gone, and what of it was a place's own.
 type DroppedPart struct {
 	Part         Part

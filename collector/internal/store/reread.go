@@ -72,6 +72,19 @@ func WentWith(batch, first, last uint64, there []uint64) (is bool, still uint64)
 	return true, 0
 }
 
+// WentOf reports whether what a batch had of a class may have gone with a part of a class that was dropped; see WentWith. there are the batches of that day by ClassKey of the
+// class of which something is. A part that is undivided has a class of a batch as a whole, too: where something of it is still there, it has not gone with that.
+func WentOf(batch uint64, class, dropped string, first, last uint64, there map[string][]uint64) (is bool, still uint64) {
+	if !IsDropOf(dropped, class) {
+		return false, 0
+	}
+	is, still = WentWith(batch, first, last, there[ClassKey(dropped)])
+	if _, some := slices.BinarySearch(there[ClassKey(class)], batch); is && some {
+		return false, batch
+	}
+	return is, still
+}
+
 // Reread is a batch that is read again.
 type Reread struct {
 	// Batch, Day (of receipt) and Events, how many there were, say what is asked for.
@@ -120,6 +133,15 @@ func (r *Reread) Lost(classes []Divided) (lost []Divided) {
 		}
 	}
 	return lost
+}
+
+// Torn reports whether a class was perhaps dropped between its events were read and what completes the root around them: its events are there, and that is not. It is read again
+// then, and has lost the events, or somebody has only taken away what would show that they were changed.
+func (r *Reread) Torn(classes []Divided) bool {
+	return slices.ContainsFunc(classes, func(d Divided) bool {
+		return slices.ContainsFunc(r.Drops, func(x DroppedPart) bool { return IsDropOf(x.Class, d.Name) }) &&
+			!slices.ContainsFunc(r.Around, func(x Divided) bool { return x.First == d.First && x.Events == d.Events }) && len(r.Lost([]Divided{d})) == 0
+	})
 }
 
 // Begin forgets what was filled in.

@@ -56,12 +56,12 @@ type Outbox struct {
 	pinning sync.Mutex        // guards pins, and is held while a group is deleted, so that none begins to read it; taken before mu
 	pins    map[*pin]struct{} // of snapshots
 
-	mu      sync.Mutex            // guards what follows; never held while a disk works
-	own     map[store.Part]string // parts that this process has the engine drop, and why, until the log has it
-	through uint64                // the last group that the engine has taken in this process
-	moved   chan struct{}         // is closed when through moves, and replaced
-	waiting store.Waiting         // but for Batches, Events and Bytes
-	said    time.Time             // when the log said last that the engine takes nothing; zero once it does
+	mu      sync.Mutex             // guards what follows; never held while a disk works
+	own     map[store.Part]ownDrop // parts that this process has the engine drop, until the log has them
+	through uint64                 // the last group that the engine has taken in this process
+	moved   chan struct{}          // is closed when through moves, and replaced
+	waiting store.Waiting          // but for Batches, Events and Bytes
+	said    time.Time              // when the log said last that the engine takes nothing; zero once it does
 }
 
 // outboxTimes are what tests make shorter.

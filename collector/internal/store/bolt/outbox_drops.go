@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,22 +21,37 @@ import (
 
 // drops is what is known of parts that the engine has dropped; guarded by Outbox.noting.
 type drops struct {
-	noted map[store.Part][2]uint64 // that the log has, their first and last batches; nil: it was not read yet
-	aged  map[agedPart]bool        // that the account has
-	found map[store.Part][2]uint64 // what noted is to be, of the leaves that were read
-	read  int64                    // leaves that were read
+	noted map[store.Part]noted // that the log has; nil: it was not read yet
+	aged  map[agedPart]bool    // that the account has
+	found map[store.Part]noted // what noted is to be, of the leaves that were read
+	read  int64                // leaves that were read
+}
+
+// ownDrop is a part that this process has the engine drop.
+type ownDrop struct {
+	why  string
+	told *store.DroppedPart // what of it was the place's own; nil: it is under way
 }
 
 // Drop has the engine delete a part. It waits for nothing: an engine whose disk is full takes batches again once days are gone. That it was dropped is noted
 // behind it, again and again until it is.
 //
-// The engine's word is that of anybody who may write there. So the log has a drop as this place's own only where it was made by this very process and noted by it; what
-// another process of the place has dropped and not noted any more is the engine's word, as others' are.
+// The engine's word is that of anybody who may write there. So the log has a drop as this place's own only where it was made by this very process and noted by it, with what the
+// engine has told this process of it and nobody else; what it says beyond that, and what another process of the place has dropped and not noted any more, is the engine's
+// word, as others' are.
 func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
-	o.mine(part, why)
-	err := o.engine.Drop(ctx, part, why)
-	if err != nil {
-		o.isMine(part)
+	o.setOwn(part, ownDrop{why: why})
+	var told *store.DroppedPart
+	e, err := store.Able[store.OwnDropping](o.engine, "say what of a part was a place's own")
+	if err == nil {
+		told, err = e.DropOwn(ctx, part, why)
+	} else {
+		err = o.engine.Drop(ctx, part, why)
+	}
+	if err == nil && told != nil {
+		o.setOwn(part, ownDrop{why, told})
+	} else {
+		o.endOwn(part, false)
 	}
 	if errors.Is(err, store.ErrNoDay) && len(o.local.partsOf(part.Day)) > 0 {
 		err = fmt.Errorf("%w: its events wait for the engine", store.ErrInUse)
@@ -48,23 +65,32 @@ func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
 	return nil
 }
 
-// mine notes that this process drops a part.
-func (o *Outbox) mine(part store.Part, why string) {
+// setOwn notes that this process drops a part, or has dropped it. What it was told already stays.
+func (o *Outbox) setOwn(part store.Part, d ownDrop) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.own == nil {
-		o.own = map[store.Part]string{}
+		o.own = map[store.Part]ownDrop{}
 	}
-	o.own[part] = why
+	if d.told != nil || o.own[part].told == nil {
+		o.own[part] = d
+	}
 }
 
-// isMine says, once, whether it has, and why.
-func (o *Outbox) isMine(part store.Part) (why string, is bool) {
+// endOwn forgets a part: the log has it, or it was not dropped.
+func (o *Outbox) endOwn(part store.Part, logged bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	why, is = o.own[part]
-	delete(o.own, part)
-	return why, is
+	if logged || o.own[part].told == nil {
+		delete(o.own, part)
+	}
+}
+
+// ownDrops returns them.
+func (o *Outbox) ownDrops() map[store.Part]ownDrop {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.own)
 }
 
 // noteTime bounds one look at what is dropped.
@@ -122,6 +148,9 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := o.noteOwn(); err != nil {
+		return err
+	}
 	list, err := o.Drops(ctx)
 	if err != nil || len(list) == 0 {
 		return err
@@ -131,19 +160,16 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 			return err
 		}
 	}
+	own := o.ownDrops() // behind the list: what is dropped by this process is its own word first
 	g, done := gones{days: map[store.Day]int64{}, classes: map[dayClass]int64{}, last: last}, []agedPart{}
 	for i := range list {
 		d := &list[i]
 		// A batch that was stored in a part while that was dropped may be told later.
-		if was, is := o.drops.noted[d.Part]; !is || d.First < was[0] || d.Last > was[1] {
-			why, own := o.isMine(d.Part)
-			if err := o.local.sealElsewhereDrop(d, why, own); err != nil {
-				if own {
-					o.mine(d.Part, why)
-				}
+		if _, is := own[d.Part]; !is && !o.drops.noted[d.Part].has(d.Class, d.First, d.Last) {
+			if err := o.local.sealElsewhereDrop(d, "", false); err != nil {
 				return err
 			}
-			o.drops.noted[d.Part] = [2]uint64{d.First, d.Last}
+			o.drops.noted[d.Part] = o.drops.noted[d.Part].with(d.Class, d.First, d.Last)
 		}
 		if day := (agedPart{d.Part, false}); d.DayGone && !o.drops.aged[day] {
 			g.days[d.Part.Day] = max(g.days[d.Part.Day], d.At.UnixMilli())
@@ -169,19 +195,61 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 	return nil
 }
 
+// noteOwn writes into the log what this process has dropped, as it was told then.
+func (o *Outbox) noteOwn() error {
+	for part, d := range o.ownDrops() {
+		if d.told == nil {
+			continue
+		}
+		if err := o.local.sealElsewhereDrop(d.told, d.why, true); err != nil {
+			return err
+		}
+		if o.drops.noted != nil {
+			o.drops.noted[part] = o.drops.noted[part].with(d.told.Class, d.told.First, d.told.Last)
+		}
+		o.endOwn(part, true)
+	}
+	return nil
+}
+
+// noted is what the log has of a part that was dropped.
+type noted struct {
+	classes     []string // one, unless who may write where the engine keeps its events has said another one
+	first, last uint64
+}
+
+func (n noted) has(class string, first, last uint64) bool {
+	return slices.Contains(n.classes, class) && first >= n.first && last <= n.last
+}
+
+func (n noted) with(class string, first, last uint64) noted {
+	if len(n.classes) == 0 {
+		return noted{[]string{class}, first, last}
+	}
+	out := noted{n.classes, min(first, n.first), max(last, n.last)}
+	if !slices.Contains(n.classes, class) {
+		out.classes = append(slices.Clone(n.classes), class)
+	}
+	return out
+}
+
 // readNoted reads from the log which drops it has. A large log takes several tries: each goes on where the one before came to.
 func (o *Outbox) readNoted(ctx context.Context) error {
 	d := &o.drops
 	if d.found == nil {
-		d.found = map[store.Part][2]uint64{}
+		d.found = map[store.Part]noted{}
 	}
 	var err error
-	d.read, err = o.local.tree.Walk(ctx, d.read, o.local.tree.Size(), func(r *seal.Row) bool { return r.Has(seal.Dropped) }, func(_ int64, l *seal.Leaf, _ []byte) bool {
+	d.read, err = o.local.tree.Walk(ctx, d.read, o.local.tree.Size(), func(r *seal.Row) bool { return r.Has(seal.Dropped) }, func(_ int64, l *seal.Leaf, text []byte) bool {
 		if l.Kind != seal.Dropped || l.Flags&seal.Elsewhere == 0 {
 			return true
 		}
+		whole, err := seal.ParseLeaf(text) // also the words
+		if err != nil {
+			return true
+		}
 		if part, err := store.ParsePart(strings.TrimPrefix(l.Part, seal.ClusterPart)); err == nil {
-			d.found[part] = [2]uint64{l.First, l.Last}
+			d.found[part] = d.found[part].with(seal.DroppedClass(whole.Why), l.First, l.Last)
 		}
 		return true
 	})

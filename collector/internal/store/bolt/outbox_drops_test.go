@@ -160,6 +160,48 @@ func TestOutboxDropsForged(t *testing.T) {
 	must(t, o.Close())
 }
 
+// What somebody has said of a part before this place drops it is the engine's word, beside its own: of the class that it had and the batches that were in it.
+func TestOutboxDropsForgedBefore(t *testing.T) {
+	t.Parallel()
+	dir, m := t.TempDir(), storetest.NewMemory()
+	o := quick(open(t, Options{Dir: dir}), m)
+	m.Store = o.ID().String()
+	for d := range 3 {
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(d+1), d)))
+	}
+	empty(t, o)
+	for i, noted := range []bool{true, false} { // the log has it before, or not
+		part := store.Part{Day: store.DayOf(goneDay(i)), N: 1}
+		m.Forge(store.DroppedPart{Part: part, Class: store.Undivided, At: goneDay(0), By: m.Store, Why: "retain = db*: 1d", First: 1, Last: 9, Batches: 9, Events: 900})
+		if noted {
+			must(t, o.noteDrops(t.Context()))
+		}
+		must(t, o.Drop(t.Context(), part, "max_days = 1"))
+		must(t, o.noteDrops(t.Context()))
+	}
+	for range 2 { // also after a restart
+		var own, told []string
+		for _, l := range leavesOf(t, o.local, seal.Dropped) {
+			if said := fmt.Sprintf("%s: %q, %d to %d", l.Part, seal.DroppedClass(l.Why), l.First, l.Last); strings.HasPrefix(l.Why, seal.ClusterWord) {
+				told = append(told, said)
+			} else if l.Flags&seal.Elsewhere != 0 {
+				own = append(own, said)
+			}
+		}
+		days := []string{store.Part{Day: store.DayOf(goneDay(0)), N: 1}.String(), store.Part{Day: store.DayOf(goneDay(1)), N: 1}.String()}
+		if d := cmp.Diff([]string{"cluster " + days[0] + `: "", 1 to 1`, "cluster " + days[1] + `: "", 2 to 2`}, own); d != "" {
+			t.Errorf("own (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]string{"cluster " + days[0] + `: "* undivided", 1 to 9`, "cluster " + days[1] + `: "* undivided", 1 to 9`}, told); d != "" {
+			t.Errorf("the cluster's (-want +got):\n%s", d)
+		}
+		must(t, o.Close())
+		o = quick(open(t, Options{Dir: dir}), m)
+		must(t, o.noteDrops(t.Context()))
+	}
+	must(t, o.Close())
+}
+
 // A class that an engine elsewhere has dropped is in the account as far as it goes, and in the log with its name: what other classes have of the day is there, until that is
 // dropped, too. The batches are divided as they were when they came, whatever the rules are when they are delivered.
 func TestOutboxDropsClasses(t *testing.T) {

@@ -26,30 +26,41 @@ func (e *Engine) hidden() map[store.Part]bool {
 
 // Drop deletes a part in all shards. One that snapshots read is deleted when they are closed; where a collector dies before, another one deletes it a day later.
 func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
+	_, err := e.DropOwn(ctx, part, why)
+	return err
+}
+
+// DropOwn implements store.OwnDropping.
+func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own *store.DroppedPart, err error) {
 	a, err := e.begin(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer e.appending.Unlock()
 	p := a.parts[part]
 	switch {
 	case p == nil:
-		return store.ErrNoDay
+		return nil, store.ErrNoDay
 	case !p.Sealed:
-		return fmt.Errorf("%w: it is the one being written", store.ErrInUse)
+		return nil, fmt.Errorf("%w: it is the one being written", store.ErrInUse)
 	}
 	switch stores, err := e.heldElsewhere(ctx); {
 	case err != nil:
-		return err
+		return nil, err
 	case len(stores) > 0:
-		return fmt.Errorf("%w: the collector of the store %s has put something on hold, and is the one that drops the rest meanwhile", store.ErrInUse, strings.Join(stores, ", "))
+		return nil, fmt.Errorf("%w: the collector of the store %s has put something on hold, and is the one that drops the rest meanwhile", store.ErrInUse, strings.Join(stores, ", "))
 	}
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := e.mark(ctx, of[names[0]], part, why, a); err != nil {
-		return fmt.Errorf("say that %s is dropped: %w", part, err)
+	told, err := e.mark(ctx, of[names[0]], part, why, a)
+	if err != nil {
+		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
+	}
+	if told != nil {
+		d := told.drop()
+		own = &d
 	}
 	e.mu.Lock()
 	e.account = e.account.gone(part).without(map[store.Part]bool{part: true})
@@ -59,7 +70,7 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
 	}
 	e.mu.Unlock()
 	if wait {
-		return nil
+		return own, nil
 	}
 	if err := e.delete(ctx, part); err != nil {
 		e.mu.Lock()
@@ -67,7 +78,7 @@ func (e *Engine) Drop(ctx context.Context, part store.Part, why string) error {
 		e.mu.Unlock()
 		e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", part.String(), "error", err)
 	}
-	return nil
+	return own, nil
 }
 
 // delete deletes a part, and what says that its batches are there last: until then it is there to be dropped again.

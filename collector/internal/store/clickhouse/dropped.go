@@ -60,8 +60,8 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 }
 
 // mark says that a part is dropped, and to each collector that has batches in it which those were, for these rows go with it. Of collectors whose last batch is
-// in it, another row says which that was.
-func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why string, a *account) error {
+// in it, another row says which that was. It returns what is told to this one, as it was made here; nil: nothing was its own.
+func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why string, a *account) (own *telling, err error) {
 	now := time.Now()
 	names, values := []string{droppedName}, []string{dropMark(part, now)}
 	for id, l := range a.last {
@@ -71,17 +71,17 @@ func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why s
 	}
 	told, err := e.tellings(ctx, first, part)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for id, t := range told {
 		t.At, t.By, t.Why, t.Class = now.UnixMilli(), e.opts.Store, why, a.parts[part].Class
 		b, err := json.Marshal(t)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		names, values = append(names, droppedOf+id), append(values, string(b))
 	}
-	return e.cluster.say(ctx, first, names, values)
+	return told[e.opts.Store], e.cluster.say(ctx, first, names, values)
 }
 
 // hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died.

@@ -11,7 +11,10 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-var _ store.Dropping = (*Engine)(nil)
+var (
+	_ store.Dropping    = (*Engine)(nil)
+	_ store.OwnDropping = (*Engine)(nil)
+)
 
 // droppedOf begins the names of the rows of meta that say to a collector what of a part that was dropped was its own; its store's ID follows.
 const droppedOf = "dropped of "
@@ -30,6 +33,11 @@ type telling struct {
 	Events  uint64 `json:"events"`
 	MinMs   int64  `json:"min_ms"`
 	MaxMs   int64  `json:"max_ms"`
+}
+
+func (t *telling) drop() store.DroppedPart {
+	return store.DroppedPart{Part: store.Part{Day: dayOf(t.Day), N: t.Part}, Class: t.Class, At: time.UnixMilli(t.At), By: t.By, Why: t.Why,
+		First: t.First, Last: t.Last, Batches: t.Batches, Events: t.Events, MinMs: t.MinMs, MaxMs: t.MaxMs}
 }
 
 // tellings makes them of a part that is there, by store.
@@ -61,8 +69,7 @@ func (e *Engine) dropsOf(ctx context.Context, first []*node, member string) (lis
 		if err := json.Unmarshal([]byte(value), &t); err != nil {
 			return fmt.Errorf("%w: meta has %.80q of a part that was dropped", store.ErrDamaged, value)
 		}
-		list = append(list, store.DroppedPart{Part: store.Part{Day: dayOf(t.Day), N: t.Part}, Class: t.Class, At: time.UnixMilli(t.At), By: t.By, Why: t.Why,
-			First: t.First, Last: t.Last, Batches: t.Batches, Events: t.Events, MinMs: t.MinMs, MaxMs: t.MaxMs})
+		list = append(list, t.drop())
 		return nil
 	})
 	if err != nil {

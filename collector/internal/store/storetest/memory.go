@@ -223,20 +223,31 @@ func (m *Memory) Rotate(context.Context) error {
 }
 
 // Drop deletes a part's events.
-func (m *Memory) Drop(_ context.Context, part store.Part, why string) error {
-	return m.DropBy(part, m.Store, why)
+func (m *Memory) Drop(ctx context.Context, part store.Part, why string) error {
+	_, err := m.DropOwn(ctx, part, why)
+	return err
+}
+
+// DropOwn implements store.OwnDropping.
+func (m *Memory) DropOwn(_ context.Context, part store.Part, why string) (*store.DroppedPart, error) {
+	return m.drop(part, m.Store, why)
 }
 
 // DropBy is Drop by the collector of another store.
 func (m *Memory) DropBy(part store.Part, by, why string) error {
+	_, err := m.drop(part, by, why)
+	return err
+}
+
+func (m *Memory) drop(part store.Part, by, why string) (own *store.DroppedPart, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.parts[part]
 	switch {
 	case !ok:
-		return store.ErrNoDay
+		return nil, store.ErrNoDay
 	case m.written(part):
-		return store.ErrInUse
+		return nil, store.ErrInUse
 	}
 	d := store.DroppedPart{Part: part, Class: m.class[part], At: time.Now(), By: by, Why: why}
 	batches := map[uint64]bool{}
@@ -251,11 +262,16 @@ func (m *Memory) DropBy(part store.Part, by, why string) error {
 		d.Last, d.Batches, d.Events = max(d.Last, e.id), uint64(len(batches)), d.Events+1
 	}
 	if d.Events > 0 {
-		m.drops = append(m.drops, d)
+		own = &d
+		if i := slices.IndexFunc(m.drops, func(x store.DroppedPart) bool { return x.Part == part }); i < 0 {
+			m.drops = append(m.drops, d)
+		} else { // somebody has said so before
+			m.drops[i].First, m.drops[i].Last = min(m.drops[i].First, d.First), max(m.drops[i].Last, d.Last)
+		}
 	}
 	delete(m.parts, part)
 	m.events = slices.DeleteFunc(slices.Clone(m.events), func(e memEvent) bool { return e.part == part })
-	return nil
+	return own, nil
 }
 
 // Drops implements store.Dropping.

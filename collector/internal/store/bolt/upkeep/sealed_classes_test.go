@@ -45,6 +45,8 @@ func TestSealedElsewhereClasses(t *testing.T) {
 		}
 		for _, p := range stats.Parts {
 			if p.Day == partOf(0).Day && p.Class == "web*" {
+				// Somebody has said so before, of more batches: what the collector says itself is its own word all the same.
+				m.Forge(store.DroppedPart{Part: p.Part, Class: "web*", At: time.Now(), By: "ffff", First: 1, Last: 9})
 				must(t, o.Drop(t.Context(), p.Part, "retain = web*: 1d"))
 			}
 		}
@@ -108,11 +110,72 @@ func TestSealedElsewhereClasses(t *testing.T) {
 		t.Errorf("hashes forged: %q", rep.Changed)
 	}
 	m.Around(3, func(d *store.Divided) { d.Proof[0][7] ^= 1 })
+	// What lies around the rest has a hash for all before it, of which something is still there. Who takes away what lies around that, and says that it was dropped, has it
+	// compared all the same.
+	m.Attack(func([]storetest.Held) []storetest.Held {
+		list := slices.Clone(whole)
+		i := slices.IndexFunc(list, of("db1"))
+		ev := *list[i].Event
+		ev.From = &event.Sender{Host: "trusted", Transport: event.TransportTLS}
+		list[i].Event = &ev
+		return list
+	})
+	var was store.Divided
+	m.Around(2, func(d *store.Divided) {
+		if d.Name == "db*" {
+			was, d.Proof = *d, nil
+		}
+	})
+	for i, also := range []func(){
+		func() {},
+		func() {
+			m.Around(2, func(d *store.Divided) {
+				if d.Name == "db*" {
+					d.First = 1 << 30
+				}
+			})
+		},
+		func() {
+			m.Forge(store.DroppedPart{Part: store.Part{Day: partOf(0).Day, N: 91}, Class: "db*", At: time.Now(), By: m.Store, Why: "retain = db*: 1d", First: 2, Last: 2, Batches: 1, Events: 4})
+		},
+	} {
+		also()
+		if rep := check(); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], "batch 2 of 2026-11-22") || !strings.Contains(rep.Changed[0], "CHANGED") {
+			t.Errorf("proof withheld, %d: %q", i, rep.Changed)
+		}
+	}
+	m.Attack(func([]storetest.Held) []storetest.Held { return whole })
+	m.Around(2, func(d *store.Divided) {
+		if d.Name == "db*" {
+			*d = was
+		}
+	})
+	must(t, m.Retell(store.DroppedPart{Part: store.Part{Day: partOf(0).Day, N: 91}, Class: "another"}))
 	// A class that is said to be dropped with a part that has all of the day, and what its batches had of it is there.
 	m.Forge(store.DroppedPart{Part: store.Part{Day: partOf(0).Day, N: 90}, Class: "db*", At: time.Now(), By: m.Store, Why: "retain = db*: 1d", First: 1, Last: 3, Batches: 3, Events: 12})
 	m.Attack(func(list []storetest.Held) []storetest.Held { return slices.DeleteFunc(list, of("db1")) })
 	if rep := check(); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], "it was not dropped, as the cluster says: of batch 1") {
 		t.Errorf("forged: %q", rep.Changed)
+	}
+	// Nor was one whose part is said to be of any class.
+	m.Forge(store.DroppedPart{Part: store.Part{Day: partOf(1).Day, N: 92}, Class: store.Undivided, At: time.Now(), By: m.Store, Why: "retain = db*: 1d", First: 5, Last: 5, Batches: 1, Events: 4})
+	cut := func([]storetest.Held) []storetest.Held {
+		list := slices.Clone(whole)
+		i := slices.IndexFunc(list, func(x storetest.Held) bool { return x.Batch == 5 && x.Host == "db1" })
+		list = slices.Delete(list, i, i+1)
+		ev := *list[i].Event
+		ev.From = &event.Sender{Host: "trusted", Transport: event.TransportTLS}
+		list[i].Event = &ev
+		return list
+	}
+	m.Attack(cut)
+	cp = s.open(s.dir, func(st *bolt.Store) { // which signs it
+		o := bolt.NewOutbox(st, m)
+		must(t, o.CatchUp(t.Context(), false))
+		t.Cleanup(func() { _ = o.Close() })
+	})
+	if rep := check(); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], "it was not dropped, as the cluster says: of batch 5") {
+		t.Errorf("forged for any class: %q", rep.Changed)
 	}
 	// A drop of another class, by the collector's own word, says nothing of this one.
 	m.Attack(func([]storetest.Held) []storetest.Held {

@@ -110,10 +110,14 @@ func (s *sealed) states() {
 		case seal.Batch:
 			s.batches[e.batch] = i
 		case seal.Dropped:
+			of := e.part
+			if strings.HasPrefix(e.why, seal.ClusterWord) { // beside what the collector says itself
+				of += " by the cluster"
+			}
 			if s.signed(e.index) {
-				s.dropped[e.part] = e
+				s.dropped[of] = e
 			} else {
-				s.saidDropped[e.part] = e
+				s.saidDropped[of] = e
 			}
 		case seal.Rewound:
 			for j := range s.entries[:i] {
@@ -225,8 +229,9 @@ func (s *sealed) lost(part string, list []*entry) {
 
 // drops says which partitions the collector has dropped, as it has signed.
 func (s *sealed) drops() {
-	for _, part := range slices.Sorted(maps.Keys(s.dropped)) {
-		e := s.dropped[part]
+	for _, of := range slices.Sorted(maps.Keys(s.dropped)) {
+		e := s.dropped[of]
+		part := e.part
 		what := fmt.Sprintf("partition %s: %d batches, %d to %d, with %d events, %s", part, e.groups, e.first, e.last, e.events, span(e.minMs, e.maxMs))
 		switch {
 		case s.parts[part]:

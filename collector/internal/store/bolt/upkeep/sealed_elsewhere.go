@@ -168,6 +168,17 @@ func (s *sealed) readAgain(ctx context.Context, a *away, list []*entry) error {
 	if err := s.o.Elsewhere.Reread(ctx, again, true); err != nil {
 		return err
 	}
+	var torn []*store.Reread
+	for i, e := range list {
+		if again[i].Torn(store.DividedOf(e.why, e.events)) {
+			torn = append(torn, again[i])
+		}
+	}
+	if len(torn) > 0 {
+		if err := s.o.Elsewhere.Reread(ctx, torn, true); err != nil {
+			return err
+		}
+	}
 	for i, e := range list {
 		r := again[i]
 		what := fmt.Sprintf("batch %d of %s in the cluster", e.batch, e.part)
@@ -237,10 +248,7 @@ func (s *sealed) wholly(a *away, g *gone) {
 		on = part.Day
 	}
 	spans := func(class string, first, last uint64) bool {
-		if !store.IsDropOf(class, g.class.Name) {
-			return false
-		}
-		is, other := store.WentWith(e.batch, first, last, a.there[on][store.ClassKey(class)])
+		is, other := store.WentOf(e.batch, g.class.Name, class, first, last, a.there[on])
 		still = max(still, other)
 		return is
 	}
