@@ -127,6 +127,10 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	s.state.ID, s.state.LSN, s.state.Open = b.ID, b.LSN, slices.Clone(b.Open)
 	if blob != nil { // a new list: snapshots have the old one
 		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
+		if s.lastOf == nil {
+			s.lastOf = map[store.Day]uint64{}
+		}
+		s.lastOf[b.Day] = b.ID
 	}
 	p.place = b.ID
 	s.mu.Unlock()

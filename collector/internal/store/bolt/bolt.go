@@ -78,11 +78,12 @@ type Store struct {
 	// passedOn counts pieces of the account that one partition gives to another; it grows with appendMu held, before the piece is read: see passSome.
 	passedOn atomic.Uint64
 
-	mu     sync.Mutex   // guards everything below
-	parts  []*partition // by day and number
-	cur    *partition   // has the last batch's state; nil when there is none yet
-	state  store.State  // of the last batch, without hosts and senders
-	broken []error      // what answers lack: set aside, missing or, read-only, left out
+	mu     sync.Mutex           // guards everything below
+	parts  []*partition         // by day and number
+	cur    *partition           // has the last batch's state; nil when there is none yet
+	state  store.State          // of the last batch, without hosts and senders
+	lastOf map[store.Day]uint64 // by day of receipt: the last batch with events, of those that were appended since Open
+	broken []error              // what answers lack: set aside, missing or, read-only, left out
 	closed bool
 	// lingering is the bytes of dropped partitions that snapshots keep.
 	lingering uint64

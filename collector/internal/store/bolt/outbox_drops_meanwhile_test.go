@@ -1,8 +1,10 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -187,5 +189,43 @@ func TestOutboxDropsBeforeCheckpoint(t *testing.T) {
 	o.noting.Unlock()
 	if n != 1 || drops() != 2 {
 		t.Errorf("the log has %d drops beside a look", n)
+	}
+}
+
+// What came of a class is aged while batches of other days come; one of that day may have events of the class, and the engine is asked again.
+func TestAgeWhileBatchesCome(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: t.TempDir()})
+	s.elsewhere.Store(true)
+	must(t, s.Append(t.Context(), goneBatch(t, 1, 0)))
+	g := gones{classes: map[dayClass]int64{{store.DayOf(goneDay(0)), "web*"}: goneDay(9).UnixMilli()}, last: 1}
+	must(t, s.Append(t.Context(), goneBatch(t, 2, 1)))
+	must(t, s.age(g))
+	must(t, s.Append(t.Context(), goneBatch(t, 3, 0)))
+	if err := s.age(g); !errors.Is(err, errLater) {
+		t.Errorf("a batch of the day has come: %v", err)
+	}
+}
+
+// What came of classes is in the order of its keys: a transaction moves what is behind each key that it puts before others.
+func TestClassesReceivedInOrder(t *testing.T) {
+	t.Parallel()
+	b := &store.Batch{ID: 1, Day: store.DayOf(goneDay(1)), LSN: 1, Events: store.NewTable()}
+	for i, host := range []string{"web1", "a-long-name", "db10", "z", "web10"} {
+		for d := range 2 {
+			for j, key := range []string{"(null)", `"noise"`} {
+				b.Events.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=SYSCALL msg=audit(%d.000:%d): arch=c000003e key=%s", host, goneDay(d).Unix(), 10*i+j, key)))
+			}
+		}
+	}
+	list := classesReceived(b, b.Events.Divide(store.Classes{{Key: "noise"}, {Hosts: "web*"}, {Hosts: "d*"}}))
+	if len(list) != 20 {
+		t.Fatalf("%d counts", len(list))
+	}
+	for i := 1; i < len(list); i++ {
+		before, _ := list[i-1].Encode()
+		if key, _ := list[i].Encode(); bytes.Compare(before, key) >= 0 {
+			t.Errorf("%+v is before %+v", list[i-1], list[i])
+		}
 	}
 }

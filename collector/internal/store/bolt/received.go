@@ -96,8 +96,9 @@ func classesReceived(b *store.Batch, d *store.Division) []layout.Received {
 		r.To += ledger.Hour - (r.To-r.Start)%ledger.Hour
 		out = append(out, *r)
 	}
+	// In the order of their keys, as writeLedger puts what it has: the length of a host's name comes first in these, and the class behind it.
 	slices.SortFunc(out, func(a, b layout.Received) int {
-		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Start, b.Start))
+		return cmp.Or(cmp.Compare(len(a.Host), len(b.Host)), cmp.Compare(a.Host, b.Host), cmp.Compare(len(a.Class), len(b.Class)), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Start, b.Start))
 	})
 	return out
 }
@@ -155,7 +156,7 @@ func (s *Store) age(g gones) error {
 	}
 }
 
-// errLater says that a batch came meanwhile which may have events of a class that is gone: the engine is asked once more.
+// errLater says that a batch of a day came meanwhile which may have events of a class of it that is gone: the engine is asked once more.
 var errLater = errors.New("a batch came meanwhile")
 
 // errMoved says that a partition was handed over meanwhile: what it had is in another one.
@@ -275,14 +276,17 @@ func (s *Store) ageSome(p *partition, after string, g *gones) (more bool, last s
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	s.mu.Lock()
-	closed, there, batch := s.closed, slices.Contains(s.parts, p), s.state.ID
+	closed, there, came := s.closed, slices.Contains(s.parts, p), false
+	for c := range g.classes {
+		came = came || s.lastOf[c.day] > g.last
+	}
 	s.mu.Unlock()
 	switch {
 	case closed:
 		return false, "", store.ErrClosed
 	case !there:
 		return false, "", errMoved
-	case len(g.classes) > 0 && batch > g.last:
+	case came:
 		return false, "", errLater
 	}
 	var list []aging
