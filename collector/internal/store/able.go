@@ -80,4 +80,6 @@ type DroppedPart struct {
 	MinMs, MaxMs int64 // of these
 	DayGone      bool  // no part of the day is left
 	ClassGone    bool  // of one with a class: no part of the day has events of it any more
+	// There are, of one that is Undivided, the classes of which parts of the day have events: what others had in it is gone with it.
+	There []string
 }

@@ -161,7 +161,7 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 		}
 	}
 	own := o.ownDrops() // behind the list: what is dropped by this process is its own word first
-	g, done := gones{days: map[store.Day]int64{}, classes: map[dayClass]int64{}, last: last}, []agedPart{}
+	g, done := gones{days: map[store.Day]int64{}, classes: map[dayClass]int64{}, there: map[store.Day][]string{}, last: last}, []agedPart{}
 	for i := range list {
 		d := &list[i]
 		// A batch that was stored in a part while that was dropped may be told later.
@@ -178,6 +178,9 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 		if class := (agedPart{d.Part, true}); d.ClassGone && d.Class != "" && !o.drops.aged[class] {
 			of := dayClass{d.Part.Day, d.Class}
 			g.classes[of] = max(g.classes[of], d.At.UnixMilli())
+			if d.Class == store.Undivided {
+				g.there[d.Part.Day] = d.There
+			}
 			done = append(done, class)
 		}
 	}

@@ -302,3 +302,40 @@ func TestOutboxDropsClasses(t *testing.T) {
 	}
 	must(t, o.Close())
 }
+
+// What a class had in a part that is undivided is gone with that, where no other part has events of the class.
+func TestOutboxDropsUndivided(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	o := quick(open(t, Options{Dir: t.TempDir()}), m)
+	o.Divide(store.Classes{{Hosts: "web*"}})
+	m.Store = o.ID().String()
+	for d := range 2 {
+		b := &store.Batch{ID: uint64(d + 1), Day: store.DayOf(goneDay(d)), LSN: uint64(d + 1), Events: store.NewTable()}
+		for _, host := range []string{"web1", "db1"} {
+			row := &ledger.Row{Start: goneDay(d).Add(3 * time.Hour).UnixMilli(), Length: ledger.Hour, Counts: []ledger.Count{{Slot: 0, Records: 1, Events: 1}}}
+			row.Stated.Add(row.Start, row.Start+ledger.Hour)
+			b.Ledger = append(b.Ledger, store.HostLedger{Host: host, Rows: []*ledger.Row{row}})
+			b.Events.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=SYSCALL msg=audit(%d.000:1): arch=c000003e", host, goneDay(d).Add(3*time.Hour).Unix())))
+		}
+		must(t, o.Append(t.Context(), b))
+	}
+	empty(t, o)
+	st, err := m.Stats(t.Context())
+	must(t, err)
+	o.noting.Lock()
+	for _, p := range st.Parts {
+		if p.Day == store.DayOf(goneDay(0)) && p.Class == "web*" {
+			must(t, m.DropBy(p.Part, "ffff", "retain = web*: 1d"))
+			must(t, m.Retell(store.DroppedPart{Part: p.Part, Class: store.Undivided, At: goneDay(2), By: "ffff", First: 1, Last: 1, Batches: 1, Events: 1}))
+		}
+	}
+	o.noting.Unlock()
+	must(t, o.noteDrops(t.Context()))
+	for host, want := range map[string]string{"web1": "0 records", "db1": "1 records"} {
+		if got := judged(t, o, host, 0); got[0] != want {
+			t.Errorf("%s: %q, want %s", host, got, want)
+		}
+	}
+	must(t, o.Close())
+}

@@ -121,8 +121,19 @@ func putReceived(bkt *bbolt.Bucket, r *layout.Received) error {
 type gones struct {
 	days    map[store.Day]int64
 	classes map[dayClass]int64
+	// there are, of days of which an undivided part was dropped, the classes of which there are other parts: what came of the others is gone.
+	there map[store.Day][]string
 	// last is the last batch that there was when the engine was asked: what came of a class since is in another part of the same day.
 	last uint64
+}
+
+// class returns whether a class of a day is gone, and when.
+func (g *gones) class(day store.Day, class string) (at int64, is bool) {
+	if at, is = g.classes[dayClass{day, class}]; is {
+		return at, true
+	}
+	at, is = g.classes[dayClass{day, store.Undivided}]
+	return at, is && !slices.Contains(g.there[day], class)
 }
 
 type dayClass struct {
@@ -201,7 +212,7 @@ func (a *aging) takeClasses(received []layout.Received, g *gones) (all []layout.
 	}
 	for i := range received {
 		r := &received[i]
-		at, is := g.classes[dayClass{r.Day, r.Class}]
+		at, is := g.class(r.Day, r.Class)
 		if _, whole := g.days[r.Day]; r.Class == "" || !is && !whole {
 			continue
 		}

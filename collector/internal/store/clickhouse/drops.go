@@ -168,6 +168,14 @@ func (e *Engine) MemberDrops(ctx context.Context, member string) ([]store.Droppe
 		d := &list[i]
 		of := ofClass[d.Part.Day]
 		d.DayGone, d.ClassGone = !there[d.Part.Day], d.Class != "" && !of[d.Class] && !of[store.Undivided]
+		if d.Class == store.Undivided {
+			for class, some := range of {
+				if some {
+					d.There = append(d.There, class)
+				}
+			}
+			slices.Sort(d.There)
+		}
 	}
 	return list, nil
 }

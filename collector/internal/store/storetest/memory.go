@@ -285,6 +285,9 @@ func (m *Memory) Drops(context.Context) ([]store.DroppedPart, error) {
 		for part, n := range m.parts {
 			d.DayGone = d.DayGone && part.Day != d.Part.Day
 			d.ClassGone = d.ClassGone && (part.Day != d.Part.Day || m.class[part] != d.Class || n == 0)
+			if d.Class == store.Undivided && part.Day == d.Part.Day && n > 0 {
+				d.There = append(d.There, m.class[part])
+			}
 		}
 	}
 	return list, nil
