@@ -242,9 +242,8 @@ func TestAccountBeginsNoFile(t *testing.T) {
 		}
 		return nil
 	}
-	o := quick(local, m)
+	o := quickOf(local, m, 64<<10)
 	defer func() { must(t, o.Close()) }()
-	o.times.file = 64 << 10
 	b := &store.Batch{ID: 1, Day: store.DayOf(goneDay(1)), LSN: 1}
 	for i := range 2000 {
 		b.Ledger = append(b.Ledger, store.HostLedger{Host: fmt.Sprintf("host%d", i), Tracker: make([]byte, 200)})
@@ -272,9 +271,8 @@ func TestDeliveredGivesRoom(t *testing.T) {
 		}
 		return nil
 	}
-	o := quick(local, m)
+	o := quickOf(local, m, 8<<20)
 	defer func() { must(t, o.Close()) }()
-	o.times.file = 8 << 20
 	id := uint64(0)
 	add := func(b *store.Batch) {
 		t.Helper()

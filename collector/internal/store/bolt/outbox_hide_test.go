@@ -46,9 +46,7 @@ func TestOutboxLostFile(t *testing.T) {
 	dir, m := t.TempDir(), storetest.NewMemory()
 	m.Fault = func(bool) error { return errBusyEngine }
 	start := func() *Outbox {
-		o := quick(open(t, Options{Dir: dir}), m)
-		o.times.file = 1
-		return o
+		return quickOf(open(t, Options{Dir: dir}), m, 1)
 	}
 	o := start()
 	for id := range uint64(3) {

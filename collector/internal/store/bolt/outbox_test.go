@@ -26,8 +26,11 @@ import (
 var errBusyEngine = errors.New("the engine is busy")
 
 // quick is an outbox that does not wait long.
-func quick(local *Store, e store.Engine) *Outbox {
-	return newOutbox(local, e, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, look: 5 * time.Millisecond, file: usualTimes.file})
+func quick(local *Store, e store.Engine) *Outbox { return quickOf(local, e, usualTimes.file) }
+
+// quickOf is quick with files of another size.
+func quickOf(local *Store, e store.Engine, file int64) *Outbox {
+	return newOutbox(local, e, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, look: 5 * time.Millisecond, file: file})
 }
 
 // empty waits until the engine has everything, for who looks at the engine itself.
@@ -114,9 +117,7 @@ func TestOutboxWaits(t *testing.T) {
 		return nil
 	}
 	small := func() *Outbox {
-		o := quick(open(t, Options{Dir: dir}), m)
-		o.times.file = 1
-		return o
+		return quickOf(open(t, Options{Dir: dir}), m, 1)
 	}
 	ref, id := storetest.NewMemory(), uint64(0)
 	o := small()
