@@ -38,10 +38,7 @@ func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []sto
 // merge calls scan, which gives out the store's events: before each of them it calls until
 // with its key, and it hands every error of who gets them to stop.
 func (m *merging) merge(scan func() error) error {
-	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
-	if m.reverse {
-		slices.Reverse(m.refs)
-	}
+	inOrder(m.refs, m.reverse)
 	err := scan()
 	switch {
 	case errors.Is(m.stopped, query.ErrStop):
@@ -60,6 +57,14 @@ func (m *merging) merge(scan func() error) error {
 		}
 	}
 	return err
+}
+
+// inOrder puts events of memory in the order of an answer.
+func inOrder(refs []store.Ref, reverse bool) {
+	slices.SortStableFunc(refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
+	if reverse {
+		slices.Reverse(refs)
+	}
 }
 
 // stop notes what ends the scan.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -40,10 +39,7 @@ func (h *Head) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Pi
 
 // inMemory gives those events of memory that match, each behind its equals of the store.
 func inMemory(ctx context.Context, q *query.Query, refs []store.Ref, fn func(*store.Piece) error) error {
-	slices.SortStableFunc(refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
-	if q.Reverse {
-		slices.Reverse(refs)
-	}
+	inOrder(refs, q.Reverse)
 	m, n := query.NewMatcher(q), uint64(0)
 	var list []store.Found
 	size := 0

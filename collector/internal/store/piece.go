@@ -47,7 +47,7 @@ type PieceBlock struct {
 	Host         string // of all its events
 	Events       uint32
 	Counted      bool
-	Sure         bool   // all of them match
+	Sure         bool   // all of them match; else those with a record of a type that is asked for
 	Matches      uint32 // how many match
 	Off, Len     uint32 // in the frame's text
 	Batch        uint64 // of all its events; 0: as Batches says

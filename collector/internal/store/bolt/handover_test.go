@@ -234,14 +234,8 @@ func TestAgeOfReceiptAlone(t *testing.T) {
 func TestAccountBeginsNoFile(t *testing.T) {
 	t.Parallel()
 	local, m := open(t, Options{Dir: t.TempDir()}), storetest.NewMemory()
-	var down atomic.Bool
+	down := outage(m)
 	down.Store(true)
-	m.Fault = func(bool) error {
-		if down.Load() {
-			return errBusyEngine
-		}
-		return nil
-	}
 	o := quickOf(local, m, 64<<10)
 	defer func() { must(t, o.Close()) }()
 	b := &store.Batch{ID: 1, Day: store.DayOf(goneDay(1)), LSN: 1}
@@ -259,18 +253,24 @@ func TestAccountBeginsNoFile(t *testing.T) {
 	empty(t, o)
 }
 
-// What had waited for the engine gives its room on the disk back once it is delivered, also of the file that is written; an account that is large has no other file begun.
-func TestDeliveredGivesRoom(t *testing.T) {
-	t.Parallel()
-	clock := goneDay(1)
-	local, m := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return clock }}), storetest.NewMemory()
-	var down atomic.Bool
+// outage has an engine take nothing for as long as what it returns is true.
+func outage(m *storetest.Memory) *atomic.Bool {
+	down := &atomic.Bool{}
 	m.Fault = func(bool) error {
 		if down.Load() {
 			return errBusyEngine
 		}
 		return nil
 	}
+	return down
+}
+
+// What had waited for the engine gives its room on the disk back once it is delivered, also of the file that is written; an account that is large has no other file begun.
+func TestDeliveredGivesRoom(t *testing.T) {
+	t.Parallel()
+	clock := goneDay(1)
+	local, m := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return clock }}), storetest.NewMemory()
+	down := outage(m)
 	o := quickOf(local, m, 8<<20)
 	defer func() { must(t, o.Close()) }()
 	id := uint64(0)

@@ -134,8 +134,7 @@ type wholeFrame struct {
 	gone  bool // it has; the merge's
 }
 
-// whole reports whether all events of a unit's block may be looked through by who asks: the index says how many match, and that these are many. Where
-// those that match can be made without the others' text, they are.
+// whole reports whether all events of a unit's block may be looked through by who asks: all match, or many have a type that is asked for, and the index says how many.
 func (sc *scan) whole(u *unit) bool {
 	const thin = 16 // of fewer events, the text is as small as the block
 	c, q := &u.cand, sc.q
@@ -144,7 +143,7 @@ func (sc *scan) whole(u *unit) bool {
 	}
 	return c.Counted && c.Want == nil && u.plan.frames.Whole() && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
 		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs) &&
-		(c.Sure || thin*uint64(c.Met) >= uint64(c.Block.Events) && (sc.types || !u.plan.frames.Picks()))
+		(c.Sure || sc.types && thin*uint64(c.Met) >= uint64(c.Block.Events))
 }
 
 // setWhole finds a plan's frames that go out as they are stored. All of a frame's blocks are in the answer then: who asks for a host gets no other host's text. Where so

@@ -83,7 +83,7 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	todo := make(chan *job, min(aheadOf*workers, mostAhead))
 	var working sync.WaitGroup
 	for range workers {
-		r := newReader(q, codec)
+		r := reader{q: q, m: query.NewMatcher(q), codec: codec}
 		working.Go(func() {
 			for j := range todo {
 				r.read(j)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -44,21 +43,9 @@ type job struct {
 
 // reader reads units. It is for one goroutine.
 type reader struct {
-	q       *query.Query
-	m       *query.Matcher
-	seeker  *query.Seeker // nil: there is nothing to seek
-	types   bool          // the query asks for types, hosts and times only
-	codec   *group.Codec
-	scratch event.Event // used again for every event
-	host    []byte      // of the block
-}
-
-// newReader returns a reader. Whose events are asked for is the collector's to say: some hosts count as others.
-func newReader(q *query.Query, codec *group.Codec) reader {
-	anyone := *q
-	anyone.Nodes = nil
-	m := query.NewMatcher(&anyone)
-	return reader{q: q, m: m, seeker: m.Seeker(), types: store.ByTypes(q), codec: codec}
+	q     *query.Query
+	m     *query.Matcher
+	codec *group.Codec
 }
 
 // mostEvents bounds the events of a block: its text has some hundred KiB, or is one event's.
@@ -98,84 +85,36 @@ func (r *reader) block(u *unit, frame *text) error {
 	if b.Events > mostEvents {
 		return fmt.Errorf("%w: it has %d events", store.ErrDamaged, b.Events)
 	}
-	r.host = []byte(b.Host)
 	u.text = frame
 	frame.hold()
-	x := blockReading{r, u, b, text}
-	if r.seeker != nil && !b.Sure && !r.types && !b.Counted && len(b.Batches) == 0 {
-		err = x.seek()
-	} else {
-		err = x.each()
-	}
+	err = r.each(u, text)
 	if r.q.Reverse {
 		slices.Reverse(u.list)
 	}
 	return err
 }
 
-// blockReading is a block that is read.
-type blockReading struct {
-	*reader
-	u    *unit
-	b    *store.PieceBlock
-	text []byte
-}
-
-// each looks at the events one after the other.
-func (x *blockReading) each() error {
-	batches, rest := group.NewBatchReader(x.b.Batches, x.b.Batch, x.b.Events), x.text
-	x.u.list = make([]place, 0, min(x.b.Matches, x.b.Events, 1<<12))
-	for range x.b.Events {
-		one, more, err := store.CutText(rest, x.b.Counted)
+// each looks at the events of a unit's block one after the other.
+func (r *reader) each(u *unit, text []byte) error {
+	b := u.block
+	batches, rest := group.NewBatchReader(b.Batches, b.Batch, b.Events), text
+	u.list = make([]place, 0, min(b.Matches, b.Events, 1<<12))
+	for range b.Events {
+		one, more, err := store.CutText(rest, b.Counted)
 		if err != nil {
 			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
-		if empty(one, x.b.Counted) {
+		if empty(one, b.Counted) {
 			return fmt.Errorf("%w: an event without a record", store.ErrDamaged)
 		}
-		x.match(one, len(x.text)-len(rest), batches.Next())
+		e := place{batch: batches.Next(), at: b.Place, off: uint32(len(text) - len(rest)), text: one}
 		rest = more
+		var is bool
+		if e.ms, e.serial, is = store.Decided(r.q, one, b.Counted, b.Sure, r.m.Typed); is {
+			u.list = append(u.list, e)
+		}
 	}
 	return nil
-}
-
-// seek looks for what the query asks for in the text of all events at once.
-func (x *blockReading) seek() error {
-	x.seeker.Begin()
-	for at := 0; ; {
-		hit := x.seeker.Next(x.text, at)
-		if hit < 0 {
-			return nil
-		}
-		begin, end, err := store.EventAt(x.text, at, hit)
-		if err != nil {
-			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
-		}
-		x.match(x.text[begin:end:end], begin, x.b.Batch)
-		at = end
-	}
-}
-
-// match adds an event, if it matches.
-func (x *blockReading) match(one []byte, at int, batch uint64) {
-	e := place{batch: batch, at: x.b.Place, off: uint32(at), text: one}
-	if x.b.Sure || x.types {
-		var is bool
-		if e.ms, e.serial, is = store.Decided(x.q, one, x.b.Counted, x.b.Sure, x.m.Typed); !is {
-			return
-		}
-	} else {
-		if !x.b.Counted && !x.m.MayMatch(one) {
-			return
-		}
-		ev := &x.scratch
-		store.ParseInto(ev, one, x.b.Counted, x.host, store.Origin{})
-		if len(ev.Records) == 0 || !x.m.Match(ev) {
-			return
-		}
-		e.ms, e.serial = ev.Ms, ev.Serial
-	}
-	x.u.list = append(x.u.list, e)
 }
 
 // empty reports whether an event has no record, which who reads events relies on.
