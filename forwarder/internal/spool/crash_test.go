@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -225,6 +226,68 @@ func TestCrashes(t *testing.T) {
 	})
 	if crashes == 0 {
 		t.Error("nothing crashed: the test shows nothing")
+	}
+}
+
+// A crash may leave the first part of a batch, without the mark that its last record had. The mark before it must stay
+// in the log, though all there is may be acknowledged and its segment have no other use.
+func TestMarkStays(t *testing.T) {
+	t.Parallel()
+	short := 0
+	for seed := int64(1); seed <= 40; seed++ {
+		fs := faultfs.New(seed)
+		fs.TearBytes()
+		small := func(o *Options) { o.SegmentBytes = 16 << 10 }
+		s := open(t, fs, small)
+		must(t, s.Append([]byte("one"), []byte("record one")))
+		must(t, s.Sync())
+		var batch [][]byte
+		for i := range 60 {
+			batch = append(batch, fmt.Appendf(nil, "%01000d", i))
+		}
+		must(t, s.Append([]byte("two"), batch...))
+		die(fs, s)
+		fs.Crash()
+		var mark []byte
+		for i := range 3 {
+			s = open(t, fs, small)
+			got := s.Mark()
+			if i == 0 {
+				mark = got
+			}
+			if len(got) == 0 || !bytes.Equal(got, mark) {
+				t.Fatalf("seed %d, start %d: the mark is %q, was %q", seed, i, got, mark)
+			}
+			if len(s.AfterMark()) > 0 && s.log.Boundary() > 0 {
+				short++
+			}
+			must(t, s.Ack(s.log.Last()))
+			must(t, s.Sync())
+			must(t, s.Close())
+		}
+	}
+	if short == 0 {
+		t.Error("no crash cut the batch short in another segment: the test shows nothing")
+	}
+}
+
+// A spool that is full lets go of the last mark that is durable, rather than staying full, once all is acknowledged.
+func TestMarkMakesRoom(t *testing.T) {
+	t.Parallel()
+	for _, full := range []FullPolicy{DropOldest, RefuseInput} {
+		s := open(t, faultfs.New(1), func(o *Options) { o.Full, o.MaxBytes, o.SegmentBytes = full, 1<<20, 16<<10 })
+		must(t, s.Append([]byte("one"), []byte("record one")))
+		must(t, s.Sync())
+		// As if a crash had left no later mark.
+		for range 20 {
+			var batch [][]byte
+			for range 60 {
+				batch = append(batch, make([]byte, 1000))
+			}
+			must(t, s.Append([]byte{}, batch...))
+			must(t, s.Ack(s.log.Last()))
+		}
+		must(t, s.Close())
 	}
 }
 

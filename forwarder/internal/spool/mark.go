@@ -34,6 +34,75 @@ func (s *Spool) AfterMark() [][]byte {
 	return s.behind
 }
 
+// marks says which marks are in the log, by the indexes of their records; 0: none. Only those that are durable are sure
+// to be there after a power cut, and the last of them must be, for the source goes on from it: the records behind it
+// may be acknowledged, and come back from the disk, without a mark of their own.
+type marks struct {
+	durable uint64 // this one is
+	next    uint64 // this one may not be: it is durable once the log is synced up to it
+	newest  uint64
+}
+
+// add notes that the record at index has a mark, in a log that is synced up to synced.
+func (m *marks) add(index, synced uint64) {
+	m.advance(synced)
+	m.newest = index
+	if m.next == 0 {
+		m.next = index
+	}
+}
+
+// advance notes that the log is synced up to synced. It goes from next to newest and not to all marks between, of which
+// there may be many: so durable is not always the last that is, but never stays behind for more than two syncs.
+func (m *marks) advance(synced uint64) {
+	for m.next != 0 && m.next <= synced {
+		m.durable = m.next
+		if m.next = m.newest; m.durable == m.newest {
+			m.next = 0
+		}
+	}
+}
+
+// marked notes that the last record has s.mark. The caller holds appending, or is the only one to know s.
+func (s *Spool) marked() {
+	if len(s.mark) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks.add(s.last, s.log.Synced())
+}
+
+// held returns up to which index, exclusive, the log may be freed: the record there stays, and all behind it. That is
+// the last durable mark, or where the log has no marks, its last record.
+func (s *Spool) held() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks.advance(s.log.Synced())
+	if s.marks.durable != 0 {
+		return s.marks.durable
+	}
+	return s.log.Last()
+}
+
+// releaseMark lets go of the segment of the last durable mark, where that is the oldest and a full spool needs its
+// room: a later mark is made durable. After a crash there may be none yet; then the source might be read again from its
+// beginning after the next one, and that is better than a spool which stays full. It reports whether it let go.
+// The caller holds appending.
+func (s *Spool) releaseMark() bool {
+	b, before := s.log.Boundary(), s.held()
+	if b == 0 || b > s.log.Last() || b <= before {
+		return false
+	}
+	if err := s.syncLog(); err == nil && s.held() > before {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks.durable = 0
+	return true
+}
+
 // span is a range of lost entries, both ends included.
 type span struct{ from, to uint64 }
 
@@ -56,7 +125,7 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	lost = slices.DeleteFunc(lost, func(x span) bool { return x.from > x.to || x.to <= s.acked })
 	if len(lost) == 0 {
 		var err error
-		s.mark, s.behind, err = lastMark(s.log, s.last)
+		s.mark, s.behind, s.marks.durable, err = lastMark(s.log, s.last)
 		return err
 	}
 	from := slices.MinFunc(lost, func(a, b span) int { return cmp.Compare(a.from, b.from) }).from
@@ -90,7 +159,7 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 			last = min(last, x.from-1)
 		}
 	}
-	if s.mark, s.behind, err = lastMark(s.log, last); err != nil || last == s.last || told {
+	if s.mark, s.behind, s.marks.durable, err = lastMark(s.log, last); err != nil || last == s.last || told {
 		return err
 	}
 	s.entries = append(s.entries[:0], appendReset(nil, s.opt.Now().UnixMilli(), s.mark))
@@ -102,6 +171,7 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 		s.hlg.Warn("note the loss in the spool", "error", err)
 		return nil
 	}
+	s.marked()
 	return s.log.Sync()
 }
 
@@ -124,14 +194,14 @@ func (s *Spool) passOver(rec *seglog.Recovery, resets, marks []uint64, end uint6
 	}
 }
 
-// lastMark returns the mark of the last record up to last that has one, and copies of the
+// lastMark returns the mark of the last record up to last that has one, its index, 0 where none has, and copies of the
 // records behind that record.
-func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, err error) {
-	keep := func(_ uint64, e []byte) {
+func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, at uint64, err error) {
+	keep := func(index uint64, e []byte) {
 		_, m, line, err := parseEntry(e)
 		switch {
 		case err == nil && m != nil || e[0] == resetEntry:
-			mark, behind = append(mark[:0], m...), behind[:0]
+			mark, behind, at = append(mark[:0], m...), behind[:0], index
 		case err == nil:
 			behind = append(behind, append([]byte(nil), line...))
 		}
@@ -140,10 +210,10 @@ func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, err e
 	for _, from := range []uint64{last, max(last, markSearch) - markSearch + 1} {
 		behind = behind[:0]
 		if err = walk(log, from, last, keep); len(mark) > 0 || err != nil {
-			return mark, behind, err
+			return mark, behind, at, err
 		}
 	}
-	return nil, behind, nil
+	return nil, behind, 0, nil
 }
 
 // walk calls visit for each readable, non-empty entry from from to last. e is valid only

@@ -96,8 +96,9 @@ type Spool struct {
 
 	mu     sync.Mutex // guards the fields down to oldest
 	hot    hotTail
-	last   uint64   // index of the last record; written with appending held, too
-	again  bool     // the source is read again after a crash, from a mark
+	last   uint64 // index of the last record; written with appending held, too
+	again  bool   // the source is read again after a crash, from a mark
+	marks  marks
 	acked  uint64   // this record and all before it are acknowledged or dropped
 	gone   uint64   // missing records up to this index were counted, or need not be
 	holes  []span   // records that were not synced when the power failed: their loss is not counted
@@ -302,6 +303,7 @@ func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 		return err
 	}
 	s.mark, s.behind = append(s.mark[:0], mark...), nil
+	s.marked()
 	if s.unsynced.Add(int64(size)) > syncBytes {
 		s.kick.Set()
 	}
@@ -356,7 +358,7 @@ func (s *Spool) write(again bool) error {
 func (s *Spool) makeRoom(size int) error {
 	for s.log.Size()+int64(size) > s.opt.MaxBytes {
 		// The syncer frees, too, and may have done so since Size was asked.
-		if s.freeAcked() || s.log.Size()+int64(size) <= s.opt.MaxBytes {
+		if s.freeAcked() || s.log.Size()+int64(size) <= s.opt.MaxBytes || s.log.Boundary() <= s.First() && s.releaseMark() {
 			continue
 		}
 		if s.opt.Full == RefuseInput || !s.dropOldest() {
@@ -366,15 +368,16 @@ func (s *Spool) makeRoom(size int) error {
 	return nil
 }
 
-// freeAcked deletes the segments whose records are all acknowledged and reports whether
-// there were any. The state file must say so first: the next Open counts records that
+// freeAcked deletes the segments whose records are all acknowledged, but not that of the last durable mark or what
+// comes behind it, and reports whether there were any. The state file must say so first: the next Open counts records that
 // are missing and not acknowledged as damaged. So it deletes only up to noted, and
 // writes the state file when the oldest segment lies beyond that. Append, the syncer
 // and Sync may call it at once.
 func (s *Spool) freeAcked() bool {
 	acked := s.noted.Load()
 	b := s.log.Boundary()
-	if b == 0 || b > s.log.Last() {
+	held := s.held()
+	if b == 0 || b > held {
 		return false
 	}
 	if b > acked+1 {
@@ -387,8 +390,7 @@ func (s *Spool) freeAcked() bool {
 		acked = s.noted.Load()
 	}
 	before := s.log.First()
-	// The last record's segment stays, for its mark.
-	if err := s.log.TruncateFront(min(acked+1, s.log.Last())); err != nil {
+	if err := s.log.TruncateFront(min(acked+1, held)); err != nil {
 		s.hlg.Warn("free spool space", "error", err)
 	}
 	return s.log.First() != before
@@ -403,6 +405,8 @@ func (s *Spool) dropOldest() bool {
 	b := s.log.Boundary()
 	if b == 0 || b > s.log.Last() {
 		return false
+	}
+	for s.releaseMark() {
 	}
 	s.mu.Lock()
 	if b-1 > s.acked {
