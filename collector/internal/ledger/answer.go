@@ -340,7 +340,7 @@ func (w *whole) before(e Entry) (dropped int64, was State) {
 		if x.Cause.Drop() || x.Cause.Note() || x.From >= e.To || x.To <= e.From && x.From < e.From {
 			continue
 		}
-		if (x.Cause != SerialGap || !w.stated.Has(x.From, max(x.To, x.From+1))) && !w.bridged(x) {
+		if (x.Cause != SerialGap || !w.answered(w.stated, x.From, x.To)) && !w.bridged(x) {
 			was = max(was, x.Cause.State())
 		}
 		known.Add(x.From, x.To)
@@ -378,7 +378,7 @@ func (a *Answer) judge(w *whole, last, shut, kept int64) {
 		if e.Cause.Note() {
 			continue // see note
 		}
-		if e.Cause == SerialGap && settled.Has(e.From, max(e.To, e.From+1)) {
+		if e.Cause == SerialGap && w.answered(settled, e.From, e.To) {
 			continue // whoever answers for the time has said what was lost, in records
 		}
 		if w.bridged(e) {
@@ -445,11 +445,20 @@ func (w *whole) bridged(e Entry) bool {
 	return missing == 0 || e.Cause == Stopped && missing == 1
 }
 
+// answered reports whether somebody answers for what was passed over in a time, which settled times have. Nobody does where
+// it was passed over while a forwarder did not run: after a clock was set back, statements name such a time, too, and mean another.
+func (w *whole) answered(settled Spans, from, to int64) bool {
+	return settled.Has(from, max(to, from+1)) && !slices.ContainsFunc(w.entries, func(e Entry) bool {
+		edge := from <= e.From && e.From < to || from < e.To && e.To <= to // entries that were joined may be long
+		return edge && (e.Cause == Died || e.Cause == Stopped) && !w.bridged(e)
+	})
+}
+
 // open reports whether events of a time for which nobody answers were passed over a while ago:
 // in some seconds they are there, or missing.
 func (a *Answer) open(w *whole, gaps []gap, now int64) bool {
 	return slices.ContainsFunc(gaps, func(g gap) bool {
-		return now-g.found > gapOpen && g.from < a.To && g.to > a.From && !w.stated.Has(g.from, max(g.to, g.from+1))
+		return now-g.found > gapOpen && g.from < a.To && g.to > a.From && !w.answered(w.stated, g.from, g.to)
 	})
 }
 

@@ -64,6 +64,29 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// TestLossBeforeAClockIsSetBack has a forwarder be killed, which costs events, and the clock be set back later: what the host
+// says of the same hours again is not of that time.
+func TestLossBeforeAClockIsSetBack(t *testing.T) {
+	for _, end := range []string{"", "ends=yes"} {
+		h := newHost(t)
+		h.begin("r1")
+		minutes(h, 30)
+		h.alive(end)
+		h.now += 2000
+		h.serial += 9
+		h.begin("r2")
+		h.line("type=DAEMON_START msg=audit(%s:1): op=start", at(h.now))
+		h.alive("")
+		minutes(h, 30)
+		cause := map[string]string{"": "died 0", "ends=yes": "stopped 0"}[end]
+		h.want("killed", Lost, "serial-gap 9", cause)
+		h.now -= Hour
+		h.from = h.now
+		minutes(h, 50)
+		h.want("and an hour back", Lost, "serial-gap 9", cause)
+	}
+}
+
 // TestStatementsThatLie has a host claim what it likes: numbers stay what they are, and time that it
 // can't have watched is not complete.
 func TestStatementsThatLie(t *testing.T) {
