@@ -18,8 +18,9 @@ func TestAnswersToNothingAreNoLife(t *testing.T) {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			src := newSource(lines(3)...)
+			m := &ship.Metrics{}
 			srv := serve(t, func(p *peer) {
-				if p.n > 0 {
+				if m.UnexpectedReplies.Load() > 0 { // on a busy machine the first connection may end before its first answer is read
 					p.serveAll()
 					return
 				}
@@ -44,7 +45,6 @@ func TestAnswersToNothingAreNoLife(t *testing.T) {
 					}
 				}
 			})
-			m := &ship.Metrics{}
 			s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, ReplyTimeout: 300 * time.Millisecond, Metrics: m}, src)
 			until(t, func() bool { return m.Reconnects.Load() > 0 })
 			drain(t, s)
