@@ -134,8 +134,12 @@ func (h *Host) serial(ms int64, serial uint32, received int64) {
 		c := &h.chains[i]
 		gaps := len(c.gaps)
 		c.add(ms, serial, received)
-		if said&daemonStarted != 0 && len(c.gaps) > gaps { // made for nobody, whatever the clock says
+		switch {
+		case said&(daemonStarted|daemonBehind) == 0:
+		case len(c.gaps) > gaps: // made for nobody, whatever the clock says
 			c.gaps[gaps].from = min(c.gaps[gaps].from, h.parted)
+		case i == 0 && ms < c.lastMs:
+			h.behind(ms, received)
 		}
 		if len(c.gaps) > 0 {
 			h.decide(i, received)
@@ -149,6 +153,16 @@ func (h *Host) serial(ms int64, serial uint32, received int64) {
 		return
 	}
 	h.newBoot(ms, serial, received)
+}
+
+// behind takes an event that follows a daemon's start, number by number, where the clock was set back, so that the time of the chain
+// does not get here: as far as the events have come since the daemon before it spoke last, nothing is missing.
+func (h *Host) behind(ms, received int64) {
+	h.daemon = daemonBehind
+	if ms > h.parted {
+		h.spread(h.parted, ms, received, (*Row).chained)
+		h.parted = ms
+	}
 }
 
 // over ends the second chain: of what was passed over nothing will come.
@@ -173,12 +187,16 @@ const (
 	daemonEnded   = 1 << iota // DAEMON_END
 	daemonStarted             // DAEMON_START
 	daemonBooted              // and before that, that the host shuts down
+	daemonBehind              // not since, but numbers follow each other since it started, by a clock that is behind the chain's
 )
 
 // says takes what a daemon says of itself. It is asked before anything forgets that the host
-// shuts down. What is of before the present boot is an old log's.
+// shuts down. What is of before the present boot is an old log's, unless a forwarder had spoken by then: the boot may have begun with a
+// clock that was ahead.
 func (h *Host) says(typ uint16, ms int64) {
-	present := func(ms int64) bool { return h.begun[0] && ms >= h.chains[0].begin }
+	present := func(ms int64) bool {
+		return h.begun[0] && (ms >= h.chains[0].begin || h.run.Run != "" && ms >= h.run.Last)
+	}
 	switch {
 	case typ == tables.DaemonEnd && present(ms):
 		h.daemon = daemonEnded

@@ -64,6 +64,31 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// TestStoppedAfterAClockIsSetBack has a host boot with a clock that is ahead, which is put right, and then its forwarder be
+// stopped for a while: number follows number, so nothing is missing, and where one does not, it is.
+func TestStoppedAfterAClockIsSetBack(t *testing.T) {
+	for missing, want := range []State{Complete, Complete, Lost} { // one is what the kernel makes of a daemon that leaves
+		h := newHost(t)
+		h.begin("r1")
+		h.serial++
+		h.line("type=SYSCALL msg=audit(%s:%d): arch=c000003e", at(h.now+8*minute), h.serial)
+		minutes(h, 3)
+		h.alive("ends=yes")
+		h.line("type=DAEMON_END msg=audit(%s:1): op=terminate", at(h.now))
+		h.now += 3000
+		h.serial += uint32(missing)
+		h.begin("r2")
+		h.line("type=DAEMON_START msg=audit(%s:1): op=start", at(h.now))
+		h.serial++ // the kernel had kept it
+		h.line("type=CONFIG_CHANGE msg=audit(%s:%d): op=set audit_pid=0", at(h.now-3000), h.serial)
+		h.alive("")
+		minutes(h, 30)
+		if a := h.answer(0, 0); a.State != want {
+			t.Errorf("%d missing: %s %v, want %s; %+v", missing, a.State, a.Causes, want, a.Intervals)
+		}
+	}
+}
+
 // TestLossBeforeAClockIsSetBack has a forwarder be killed, which costs events, and the clock be set back later: what the host
 // says of the same hours again is not of that time.
 func TestLossBeforeAClockIsSetBack(t *testing.T) {
