@@ -6,16 +6,15 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// The first shard has rows for each batch that is wholly stored, one for each part that it is in: what of it there is in all shards together. They are written last, and
-// the last of them says that the batch is whole. Batches come one after the other, so all before one of which there is any row are whole: only of a collector's last one
-// it has to be said, by that row or, where its part was dropped since, by a row of meta. Whoever goes by this never sees half a batch.
+// The first shard has rows of each batch, one for each part that it is in: what of it there is in all shards together. They are written behind its events, and behind them
+// the collector says, in a table of which nothing is ever dropped, that the batch is stored. Batches come one after the other, so that says it of all before, too. Whoever goes
+// by this never sees half a batch, nor loses one of whose parts some are dropped.
 
 // row is what a part has of a batch. One without events begins another part of a day, with the number of the batch before.
 type row struct {
@@ -73,37 +72,33 @@ func dayOf(n int32) store.Day {
 	return store.DayOf(time.Date(int(n/10000), time.Month(n/100%100), int(n%100), 0, 0, 0, 0, time.UTC))
 }
 
-// last reads which batches of each collector are the last that are whole. Of one that is not there may be rows: it is stored again, or its collector is away.
+// last reads which batches of each collector are the last that are stored. Of the one behind it there may be rows: it is stored again, or its collector is away.
 func (c *servers) last(ctx context.Context, first *shard) (all map[string]latest, err error) {
 	db := c.address.Database
-	type ends struct{ most, whole uint64 }
-	var of map[string]ends
-	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, whole = 1) FROM "+db+".batches GROUP BY store", func() { of = map[string]ends{} }, func(scan func(...any) error) error {
+	err = first.ask(ctx, "SELECT store, max(batch) FROM "+db+".stored GROUP BY store", func() { all = map[string]latest{} }, func(scan func(...any) error) error {
 		var id string
-		var e ends
-		err := scan(&id, &e.most, &e.whole)
-		of[id] = e
+		var l latest
+		err := scan(&id, &l.batch)
+		all[id] = l
 		return err
 	})
-	if err != nil || len(of) == 0 {
-		return nil, err
-	}
-	// Behind it: what is dropped in between says so here.
-	said, err := c.said(ctx, first.nodes, lastOf)
 	if err != nil {
 		return nil, err
 	}
-	all = map[string]latest{}
+	// Of which the parts are written: of the last batch of which there are rows, and of the last one of these that is stored.
 	var list []string
-	for _, id := range slices.Sorted(maps.Keys(of)) {
-		e := of[id]
-		dropped, _ := strconv.ParseUint(said[id], 10, 64) // 0 of what is none
-		whole := e.most - 1
-		if e.whole == e.most || dropped >= e.most {
-			whole = e.most
+	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches GROUP BY store", func() { list = nil }, func(scan func(...any) error) error {
+		var id string
+		var most, stored uint64
+		err := scan(&id, &most, &stored)
+		if _, is := all[id]; !is {
+			all[id] = latest{}
 		}
-		all[id] = latest{batch: whole}
-		list = append(list, fmt.Sprintf("(%s, %d)", quote(id), e.whole), fmt.Sprintf("(%s, %d)", quote(id), e.most))
+		list = append(list, fmt.Sprintf("(%s, %d)", quote(id), stored), fmt.Sprintf("(%s, %d)", quote(id), most))
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return all, err
 	}
 	var rows map[string][]row
 	err = first.ask(ctx, "SELECT store, batch, day, part, class FROM "+db+".batches WHERE (store, batch) IN ("+strings.Join(slices.Compact(list), ", ")+")", func() { rows = map[string][]row{} }, func(scan func(...any) error) error {
@@ -240,8 +235,8 @@ func (a *account) settle(own string) {
 		p.Sealed = true
 	}
 	for id, l := range a.last {
-		a.several = a.several || id != own
 		day, is := l.day()
+		a.several = a.several || is && id != own
 		if !is || id != own && day+later < a.newest {
 			continue
 		}

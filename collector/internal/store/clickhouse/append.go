@@ -208,7 +208,11 @@ func shardOf(node string, ms int64, serial uint64, shards int) int {
 	return int(h.Sum64() % uint64(shards))
 }
 
-// Append stores a batch's events, then the rows that say that the batch is there.
+// mostTries is how often a batch is stored anew at once where parts of it are dropped meanwhile.
+const mostTries = 3
+
+// Append stores a batch's events, then the rows that say in which parts they are, then that it is stored. It says so only once no part of these was dropped before: who drops
+// one reads behind its mark which rows are there, and tells of each, so whatever is gone of a batch that is stored is told.
 func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	a, err := e.begin(ctx)
 	if err != nil {
@@ -225,44 +229,59 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return err
 	}
 	if last, had := a.last[e.opts.Store], e.delivered().batch; b.ID <= max(last.batch, had) { // a process died before it knew
-		if err := e.isStored(ctx, of[names[0]], b, max(last.batch, had), b.ID <= had); err != nil {
+		parts, err := e.isStored(ctx, of[names[0]], b, max(last.batch, had), b.ID <= had)
+		if err != nil {
 			return err
 		}
-		return e.took(b.ID, last.parts)
+		return e.took(b.ID, parts)
 	}
 	now := *a
-	now.dropped = dropped // also by others, since the account was read
-	rows, err := e.beginBatch(ctx, of[names[0]], b, &now)
+	for tries := 1; ; tries++ {
+		now.dropped = dropped // also by others, since the account was read
+		rows, err := e.storeBatch(ctx, names, of, b, &now)
+		if err != nil {
+			return fmt.Errorf("store batch %d: %w", b.ID, err)
+		}
+		// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
+		if dropped, err = e.present(ctx, names, of, latest{b.ID, partsOf(rows)}); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(rows, func(r row) bool { _, gone := dropped[r.part]; return gone })
+		if i < 0 {
+			return e.end(ctx, of[names[0]], b.ID, rows)
+		}
+		e.opts.Log.Warn("a part was dropped by another collector while a batch was stored in it, which goes to another one: it keeps less than this one, or days by another clock", "part", rows[i].part.String(), "class", rows[i].class, "batch", b.ID, "events", rows[i].events)
+		if tries == mostTries {
+			return fmt.Errorf("store batch %d: %w: %s was dropped by another collector meanwhile", b.ID, ErrCluster, rows[i].part)
+		}
+	}
+}
+
+// storeBatch stores a batch's events and its rows; appending is held.
+func (e *Engine) storeBatch(ctx context.Context, names []string, of map[string][]*node, b *store.Sealed, now *account) ([]row, error) {
+	rows, err := e.beginBatch(ctx, of[names[0]], b, now)
 	if err != nil {
-		return fmt.Errorf("begin to store batch %d: %w", b.ID, err)
+		return nil, err
 	}
 	again, err := e.insertEvents(ctx, names, of, b, rows)
 	e.begun.again = e.begun.again || again
-	if err == nil {
-		for i := range rows {
-			rows[i].again = e.begun.again
-		}
-		err = e.write(ctx, of[names[0]], rows)
-	}
 	if err != nil {
-		return fmt.Errorf("store batch %d: %w", b.ID, err)
+		return nil, err
 	}
-	// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
-	parts := partsOf(rows)
-	dropped, err = e.present(ctx, names, of, latest{b.ID, parts})
-	if err != nil {
-		return err
+	for i := range rows {
+		rows[i].again = e.begun.again
 	}
-	for _, r := range rows {
-		if _, gone := dropped[r.part]; !gone {
-			continue
-		}
-		e.opts.Log.Error("a part was dropped by another collector while a batch was stored in it, which is gone with it: it keeps less than this one, or days by another clock", "part", r.part.String(), "class", r.class, "batch", b.ID, "events", r.events)
-		if err := e.tellLate(ctx, of[names[0]], r); err != nil { // it is taken all the same: it does not come again
-			e.opts.Log.Error("the cluster does not say that a batch is gone with its part: verify --checkpoint takes it for deleted", "part", r.part.String(), "batch", b.ID, "error", err)
-		}
+	return rows, e.writeRows(ctx, of[names[0]], rows)
+}
+
+// end says that a batch is stored, and takes its rows into the account; appending is held.
+func (e *Engine) end(ctx context.Context, first []*node, batch uint64, rows []row) error {
+	if _, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".stored (store, batch)", []any{[]string{e.opts.Store}, []uint64{batch}}); err != nil {
+		e.unsure.Store(true)
+		return fmt.Errorf("say that batch %d is stored: %w", batch, err)
 	}
-	return e.took(b.ID, parts)
+	e.takeIn(rows)
+	return e.took(batch, partsOf(rows))
 }
 
 // begun is a batch that was begun.
@@ -404,21 +423,21 @@ func (e *Engine) rowsOf(ctx context.Context, first []*node, batch uint64) (list 
 	return list, err
 }
 
-// isStored returns nil for a batch that comes again: there are rows for it, with what it has, or, of one that is known to have been taken, none, for its parts
-// were dropped since. Any other batch that has no number of its own would be lost if it were taken for one that is there.
-func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last uint64, taken bool) error {
+// isStored returns the parts of a batch that comes again: there are rows of it, with what it has, or these are gone with parts that were dropped since, as is told, or as may be
+// of one that is known to have been taken. Any other batch that has no number of its own would be lost if it were taken for one that is there: that is an error.
+func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last uint64, taken bool) (parts []store.Part, err error) {
 	rows := make([]row, 1)
 	if b.Division != nil {
 		rows = make([]row, len(b.Division.Classes))
 	}
 	next := places(b)
-	err := b.Each(func(_ string, ev *event.Event) error {
+	err = b.Each(func(_ string, ev *event.Event) error {
 		class, _ := next()
 		rows[class].count(ev)
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, at := 0, uint64(0); i < len(rows); i++ {
 		rows[i].batch, rows[i].first = b.ID, at
@@ -426,16 +445,26 @@ func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, l
 	}
 	have, err := e.rowsOf(ctx, first, b.ID)
 	if err != nil {
-		return fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
+		return nil, fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
 	}
 	other := slices.ContainsFunc(have, func(r row) bool {
 		r.part, r.class = store.Part{}, ""
 		return !slices.Contains(rows, r)
 	})
-	if other || len(have) == 0 && !taken {
-		return fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last)
+	parts = partsOf(have)
+	drops, err := e.dropsOf(ctx, first, e.opts.Store)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	for _, d := range drops {
+		if d.Part.Day == b.Day && d.First <= b.ID && b.ID <= d.Last {
+			parts = append(parts, d.Part)
+		}
+	}
+	if other || len(parts) == 0 && !taken {
+		return nil, fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last)
+	}
+	return parts, nil
 }
 
 // count adds an event to a batch's row.
@@ -449,19 +478,6 @@ func (r *row) count(ev *event.Event) {
 	r.maxMs = max(r.maxMs, ev.Ms)
 }
 
-// write stores a batch's rows of the account, the one that says that it is whole last, and takes them in; appending is held.
-func (e *Engine) write(ctx context.Context, first []*node, rows []row) error {
-	last := len(rows) - 1
-	for i, list := range [][]row{rows[:last], rows[last:]} {
-		if err := e.writeRows(ctx, first, list, i == 1); err != nil {
-			e.unsure.Store(true)
-			return err
-		}
-	}
-	e.takeIn(rows)
-	return nil
-}
-
 // takeIn takes what was written into the account.
 func (e *Engine) takeIn(rows []row) {
 	e.mu.Lock()
@@ -473,25 +489,22 @@ func (e *Engine) takeIn(rows []row) {
 }
 
 // writeRows inserts rows of batches; each partition's are there or not.
-func (e *Engine) writeRows(ctx context.Context, first []*node, rows []row, whole bool) error {
+func (e *Engine) writeRows(ctx context.Context, first []*node, rows []row) error {
 	n := len(rows)
-	if n == 0 {
-		return nil
-	}
 	days, parts, batches, counts, records, bytes := make([]int32, n), make([]uint32, n), make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]uint64, n)
-	mins, maxs, again, classes, firsts, proofs, is := make([]int64, n), make([]int64, n), make([]uint8, n), make([]string, n), make([]uint64, n), make([]string, n), make([]uint8, n)
+	mins, maxs, again, classes, firsts, proofs := make([]int64, n), make([]int64, n), make([]uint8, n), make([]string, n), make([]uint64, n), make([]string, n)
 	for i, r := range rows {
 		days[i], parts[i], batches[i], counts[i], records[i], bytes[i] = dayNumber(r.part.Day), uint32(r.part.N), r.batch, r.events, r.records, r.bytes
 		mins[i], maxs[i], classes[i], firsts[i], proofs[i] = r.minMs, r.maxMs, r.class, r.first, r.proof
 		if r.again {
 			again[i] = 1
 		}
-		if whole {
-			is[i] = 1
-		}
 	}
-	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof, whole)",
-		[]any{days, parts, same(e.opts.Store, n), batches, counts, records, bytes, mins, maxs, again, classes, firsts, proofs, is})
+	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof)",
+		[]any{days, parts, same(e.opts.Store, n), batches, counts, records, bytes, mins, maxs, again, classes, firsts, proofs})
+	if err != nil {
+		e.unsure.Store(true)
+	}
 	return err
 }
 
@@ -524,8 +537,7 @@ func (e *Engine) Rotate(ctx context.Context) error {
 		return nil
 	}
 	slices.SortFunc(rows, func(x, y row) int { return x.part.Compare(y.part) })
-	if err := e.writeRows(ctx, of[names[0]], rows, true); err != nil {
-		e.unsure.Store(true)
+	if err := e.writeRows(ctx, of[names[0]], rows); err != nil {
 		return err
 	}
 	e.takeIn(rows)

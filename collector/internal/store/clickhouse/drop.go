@@ -11,8 +11,10 @@ import (
 
 // drop is a part that is gone for whoever asks from now on, and is deleted once the snapshots from before are closed.
 type drop struct {
-	part  store.Part
-	until uint64 // the number of the last of these snapshots
+	part           store.Part
+	class, by, why string
+	told           map[string]*telling // what collectors were told with its mark, by store
+	until          uint64              // the number of the last of these snapshots
 }
 
 // hidden are the parts that are dropped and not deleted yet; mu is held.
@@ -54,44 +56,48 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	if err != nil {
 		return nil, err
 	}
-	told, err := e.mark(ctx, of[names[0]], part, why, a)
-	if err != nil {
+	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
+	if err := e.mark(ctx, of[names[0]], &d); err != nil {
 		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
 	}
-	if told != nil {
-		d := told.drop()
-		own = &d
+	if t := d.told[e.opts.Store]; t != nil {
+		told := t.drop()
+		own = &told
 	}
 	e.mu.Lock()
 	e.account = e.account.gone(part).without(map[store.Part]bool{part: true})
+	d.until = e.serial
 	wait := len(e.open) > 0
 	if wait {
-		e.drops = append(e.drops, drop{part, e.serial})
+		e.drops = append(e.drops, d)
 	}
 	e.mu.Unlock()
 	if wait {
 		return own, nil
 	}
-	if err := e.delete(ctx, part); err != nil {
+	if err := e.delete(ctx, &d); err != nil {
 		e.mu.Lock()
-		e.drops = append(e.drops, drop{part, e.serial}) // tried again
+		e.drops = append(e.drops, d) // tried again
 		e.mu.Unlock()
 		e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", part.String(), "error", err)
 	}
 	return own, nil
 }
 
-// delete deletes a part, and what says that its batches are there last: until then it is there to be dropped again.
-func (e *Engine) delete(ctx context.Context, part store.Part) error {
+// delete deletes a part, and what says that its batches are there last: until then it is there to be dropped again. What is not told yet of these is told before.
+func (e *Engine) delete(ctx context.Context, d *drop) error {
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
 		return err
 	}
+	if err := e.tellRest(ctx, of[names[0]], d); err != nil {
+		return err
+	}
 	for _, table := range []string{"events", "batches"} {
 		for _, name := range names {
-			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION %s", e.cluster.address.Database, table, partition(part))
+			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION %s", e.cluster.address.Database, table, partition(d.part))
 			if err := e.cluster.on(ctx, of[name], func(ctx context.Context, n *node) error { return n.conn.Exec(ctx, sql) }); err != nil {
-				return fmt.Errorf("drop %s: %w", part, err)
+				return fmt.Errorf("drop %s: %w", d.part, err)
 			}
 		}
 	}
@@ -121,11 +127,12 @@ func (e *Engine) released() {
 
 // deleteAll deletes parts that nobody here reads any more.
 func (e *Engine) deleteAll(list []drop) {
-	for _, d := range list {
-		if err := e.delete(e.cluster.ctx, d.part); err != nil {
+	for i := range list {
+		d := &list[i]
+		if err := e.delete(e.cluster.ctx, d); err != nil {
 			e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", d.part.String(), "error", err)
 			e.mu.Lock()
-			e.drops = append(e.drops, d)
+			e.drops = append(e.drops, *d)
 			e.mu.Unlock()
 		}
 	}

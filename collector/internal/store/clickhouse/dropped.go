@@ -2,9 +2,7 @@ package clickhouse
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -59,35 +57,52 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 	return w, nil
 }
 
-// mark says that a part is dropped, and to each collector that has batches in it which those were, for these rows go with it. Of collectors whose last batch is
-// in it, another row says which that was. It returns what is told to this one, as it was made here; nil: nothing was its own.
-func (e *Engine) mark(ctx context.Context, first []*node, part store.Part, why string, a *account) (own *telling, err error) {
+// mark says that a part is dropped, and to each collector that has batches in it which those are, for their rows go with it. It keeps what it told.
+func (e *Engine) mark(ctx context.Context, first []*node, d *drop) (err error) {
 	now := time.Now()
-	names, values := []string{droppedName}, []string{dropMark(part, now)}
-	for id, l := range a.last {
-		if slices.Contains(l.parts, part) {
-			names, values = append(names, lastOf+id), append(values, fmt.Sprintf("%020d", l.batch))
-		}
+	if d.told, err = e.tellings(ctx, first, d.part); err != nil {
+		return err
 	}
-	told, err := e.tellings(ctx, first, part)
+	for _, t := range d.told {
+		t.At, t.By, t.Why, t.Class = now.UnixMilli(), e.opts.Store, d.why, d.class
+	}
+	names, values, err := words(d.told)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	return e.cluster.say(ctx, first, append(names, droppedName), append(values, dropMark(d.part, now)))
+}
+
+// tellRest tells of batches whose rows came into a part between what was told of it and its mark, before it is deleted. Who stores a batch says that it is stored only if no mark
+// was there behind its rows: so all of these are seen here.
+func (e *Engine) tellRest(ctx context.Context, first []*node, d *drop) error {
+	told, err := e.tellings(ctx, first, d.part)
+	if err != nil {
+		return err
 	}
 	for id, t := range told {
-		t.At, t.By, t.Why, t.Class = now.UnixMilli(), e.opts.Store, why, a.parts[part].Class
-		b, err := json.Marshal(t)
-		if err != nil {
-			return nil, err
+		t.At, t.By, t.Why, t.Class = time.Now().UnixMilli(), d.by, d.why, d.class
+		if was := d.told[id]; was != nil && was.has(t) {
+			delete(told, id)
 		}
-		names, values = append(names, droppedOf+id), append(values, string(b))
 	}
-	return told[e.opts.Store], e.cluster.say(ctx, first, names, values)
+	if len(told) == 0 {
+		return nil
+	}
+	names, values, err := words(told)
+	if err != nil {
+		return err
+	}
+	if err := e.cluster.say(ctx, first, names, values); err != nil {
+		return fmt.Errorf("say what was dropped with %s: %w", d.part, err)
+	}
+	return nil
 }
 
 // hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died.
 func (e *Engine) hide(a *account, marks map[store.Part]time.Time) {
 	a.dropped = marks
-	for part := range a.parts {
+	for part, p := range a.parts {
 		at, is := marks[part]
 		if !is {
 			continue
@@ -97,7 +112,8 @@ func (e *Engine) hide(a *account, marks map[store.Part]time.Time) {
 		if time.Since(at) > leftTime && !e.opts.ReadOnly && e.leaving.CompareAndSwap(false, true) {
 			e.cluster.meets.Go(func() {
 				defer e.leaving.Store(false)
-				if err := e.delete(e.cluster.ctx, part); err != nil {
+				d := &drop{part: part, class: p.Class, why: "it was dropped, and who did has not deleted it"}
+				if err := e.delete(e.cluster.ctx, d); err != nil {
 					e.opts.Log.Warn("a part that was dropped is still there", "part", part.String(), "error", err)
 				}
 			})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -40,13 +41,20 @@ func (t *telling) drop() store.DroppedPart {
 		First: t.First, Last: t.Last, Batches: t.Batches, Events: t.Events, MinMs: t.MinMs, MaxMs: t.MaxMs}
 }
 
-// tellings makes them of a part that is there, by store.
+// has reports whether it says what another one does of the same part.
+func (t *telling) has(x *telling) bool {
+	return t.First == x.First && t.Last == x.Last && t.Batches == x.Batches && t.Events == x.Events
+}
+
+// tellings makes them of a part that is there, by store. What of a batch was stored anew in another part of the day, for this one was dropped meanwhile, is not dropped with it.
 func (e *Engine) tellings(ctx context.Context, first []*node, part store.Part) (all map[string]*telling, err error) {
+	db, day := e.cluster.address.Database, dayNumber(part.Day)
 	sql := fmt.Sprintf("SELECT store, min(batch), max(batch), uniqExact(batch), sum(e), minIf(lo, lo != 0), max(hi) FROM (SELECT store, batch, first, any(events) AS e, any(min_ms) AS lo, any(max_ms) AS hi FROM %s.batches "+
-		"WHERE day = %d AND part = %d AND events > 0 GROUP BY store, batch, first) GROUP BY store", e.cluster.address.Database, dayNumber(part.Day), part.N)
+		"WHERE day = %d AND part = %d AND events > 0 AND (store, batch, first) NOT IN (SELECT store, batch, first FROM %s.batches WHERE day = %d AND part != %d AND events > 0) GROUP BY store, batch, first) GROUP BY store",
+		db, day, part.N, db, day, part.N)
 	err = e.cluster.ask(ctx, first, sql, func() { all = map[string]*telling{} }, func(scan func(...any) error) error {
 		var id string
-		t := &telling{Day: dayNumber(part.Day), Part: part.N}
+		t := &telling{Day: day, Part: part.N}
 		err := scan(&id, &t.First, &t.Last, &t.Batches, &t.Events, &t.MinMs, &t.MaxMs)
 		all[id] = t
 		return err
@@ -55,6 +63,18 @@ func (e *Engine) tellings(ctx context.Context, first []*node, part store.Part) (
 		return nil, fmt.Errorf("read whose batches are in %s: %w", part, err)
 	}
 	return all, nil
+}
+
+// words are the rows of meta that say what is told.
+func words(told map[string]*telling) (names, values []string, err error) {
+	for _, id := range slices.Sorted(maps.Keys(told)) {
+		b, err := json.Marshal(told[id])
+		if err != nil {
+			return nil, nil, err
+		}
+		names, values = append(names, droppedOf+id), append(values, string(b))
+	}
+	return names, values, nil
 }
 
 // dropsOf returns what was told to a collector.
@@ -79,7 +99,7 @@ func (e *Engine) dropsOf(ctx context.Context, first []*node, member string) (lis
 }
 
 // merged makes one of the rows of each part. A drop that was tried again has several, of which the later ones may have less, and so has one during which a batch was stored
-// in the part, of which the later one has more. Who dropped it, when and why is said by the first.
+// in the part, of which the later one may have more. Who dropped it, when and why is said by the first.
 func merged(list []store.DroppedPart) (out []store.DroppedPart) {
 	slices.SortStableFunc(list, func(a, b store.DroppedPart) int { return cmp.Or(a.Part.Compare(b.Part), a.At.Compare(b.At)) })
 	for _, d := range list {
@@ -95,34 +115,6 @@ func merged(list []store.DroppedPart) (out []store.DroppedPart) {
 		m.MaxMs = max(m.MaxMs, d.MaxMs)
 	}
 	return out
-}
-
-// tellLate says that a batch of this collector is gone with a part that was dropped while it was stored there: who dropped that did not see its row. The row has what was in
-// the part before, too.
-func (e *Engine) tellLate(ctx context.Context, first []*node, r row) error {
-	list, err := e.dropsOf(ctx, first, e.opts.Store)
-	if err != nil {
-		return err
-	}
-	t := telling{Day: dayNumber(r.part.Day), Part: r.part.N, Class: r.class, At: time.Now().UnixMilli(), Why: "it was dropped while a batch was stored in it", First: r.batch, MinMs: r.minMs}
-	for _, d := range list {
-		if d.Part != r.part {
-			continue
-		}
-		if d.First <= r.batch && r.batch <= d.Last {
-			return nil
-		}
-		t.By, t.Why, t.First, t.Batches, t.Events, t.MaxMs = d.By, d.Why, min(d.First, r.batch), d.Batches, d.Events, d.MaxMs
-		if t.At = max(t.At, d.At.UnixMilli()+1); d.MinMs != 0 && (t.MinMs == 0 || d.MinMs < t.MinMs) {
-			t.MinMs = d.MinMs
-		}
-	}
-	t.Last, t.Batches, t.Events, t.MaxMs = r.batch, t.Batches+1, t.Events+r.events, max(t.MaxMs, r.maxMs)
-	b, err := json.Marshal(t)
-	if err != nil {
-		return err
-	}
-	return e.cluster.say(ctx, first, []string{droppedOf + e.opts.Store}, []string{string(b)})
 }
 
 // marked returns those of parts that are marked as dropped. A row of a part that is not says nothing: the part is there, and answers have it.

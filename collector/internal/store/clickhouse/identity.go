@@ -160,14 +160,10 @@ func (e *Engine) took(id uint64, parts []store.Part) error {
 	return nil
 }
 
-// lastOf begins the names of the rows of meta that say which was a collector's last batch in parts that were dropped; its store's ID follows.
-const lastOf = "last of "
-
 // has returns an ErrOther where the cluster lacks a batch of ours that it has taken.
 func (e *Engine) has(ctx context.Context, first []*node, batch uint64) error {
 	last, db, own := uint64(0), e.cluster.address.Database, quote(e.opts.Store)
-	sql := "SELECT max(n) FROM (SELECT max(batch) AS n FROM " + db + ".batches WHERE store = " + own +
-		" UNION ALL SELECT max(toUInt64OrZero(value)) AS n FROM " + db + ".meta WHERE name = " + quote(lastOf+e.opts.Store) + ")"
+	sql := "SELECT max(batch) FROM " + db + ".batches WHERE store = " + own
 	err := e.cluster.shard(first).ask(ctx, sql, func() { last = 0 }, func(scan func(...any) error) error { return scan(&last) })
 	switch {
 	case err != nil:

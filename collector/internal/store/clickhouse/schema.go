@@ -8,11 +8,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Version is that of the tables. No release has made any of versions 1 to 3.
-const Version = 4
+// Version is that of the tables. No release has made any of versions 1 to 4.
+const Version = 5
 
 // tables are the names of all tables.
-var tables = []string{"events", "batches", "meta", "collectors", "hosts", "accounts", "senders"}
+var tables = []string{"events", "batches", "stored", "meta", "collectors", "hosts", "accounts", "senders"}
 
 // schema returns the statements that make the tables of a database on one server; made tables stay as they are. FORMAT.md says what
 // their columns are. Each shard has the events that belong to it, and its own word of which batches there are. {shard} and {replica}
@@ -36,8 +36,10 @@ func schema(db string) []string {
 			"host String, counted UInt8, text String, size UInt32, received Int64, later String, transport UInt8, sender String, proved String, apart UInt8, " +
 			strings.Join(events, ", ") + ") " + replicated("ReplicatedReplacingMergeTree", "events") + ") PARTITION BY (day, part) " +
 			"ORDER BY (" + key + ") SETTINGS index_granularity = 2048, replicated_deduplication_window = 1000",
-		"CREATE TABLE IF NOT EXISTS " + db + ".batches (day Int32, part UInt32, store String, batch UInt64, events UInt64, records UInt64, bytes UInt64, min_ms Int64, max_ms Int64, again UInt8, class String, first UInt64, proof String, whole UInt8) " +
+		"CREATE TABLE IF NOT EXISTS " + db + ".batches (day Int32, part UInt32, store String, batch UInt64, events UInt64, records UInt64, bytes UInt64, min_ms Int64, max_ms Int64, again UInt8, class String, first UInt64, proof String) " +
 			replicated("ReplicatedReplacingMergeTree", "batches") + ") PARTITION BY (day, part) ORDER BY (store, batch, day, part, first)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".stored (store String, batch UInt64) " +
+			replicated("ReplicatedReplacingMergeTree", "stored") + ", batch) ORDER BY store",
 		"CREATE TABLE IF NOT EXISTS " + db + ".meta (name String, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "meta") + ") ORDER BY (name, value)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".collectors (store String, at UInt64, data String) " +

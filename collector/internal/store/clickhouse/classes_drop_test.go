@@ -1,0 +1,191 @@
+package clickhouse
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Classes that one collector drops while another one stores batches of them.
+func TestClassesDroppedMeanwhile(t *testing.T) {
+	a := address(t, cluster.Start(t, cluster.Shape{}))
+	t.Run("with the last row", func(t *testing.T) { droppedWithLastRow(t, a) })
+	t.Run("between telling and mark", func(t *testing.T) { droppedBeforeMark(t, a) })
+	t.Run("left by who dropped it", func(t *testing.T) { droppedAndLeft(t, a) })
+	t.Run("at any insert", func(t *testing.T) { droppedAtAnyInsert(t, a) })
+}
+
+// dropping is a collector x with a batch of classesOf, and y, which takes the day of that for old, knows what x has, and which parts these are, by class. Each time has a day and
+// stores of its own, so that many have one cluster.
+type dropping struct {
+	a      *Address
+	time   int
+	x, y   *Engine
+	part   map[string]store.Part
+	second *store.Sealed // of 30 events, 10 of them of web*
+}
+
+func newDropping(t *testing.T, a *Address, n int) *dropping {
+	t.Helper()
+	d := &dropping{a: a, time: n, part: map[string]store.Part{}, x: engineOf(t, a, fmt.Sprint("x", n)), y: engineOf(t, a, fmt.Sprint("y", n))}
+	day := store.DayOf(storetest.Start) + store.Day(20*n)
+	first, _ := dividedBatch(t, 1, day, classTable(d.id(1), 4), classesOf)
+	must(t, d.x.Append(t.Context(), first))
+	later, _ := dividedBatch(t, 1, day+9, classTable(d.id(8), 1), store.Classes{{Hosts: "*"}})
+	must(t, d.y.Append(t.Context(), later))
+	st, err := d.y.Stats(t.Context())
+	must(t, err)
+	for _, p := range st.Parts {
+		if p.Day == day {
+			d.part[p.Class] = p.Part
+		}
+	}
+	d.second, _ = dividedBatch(t, 2, day, classTable(d.id(2), 5), classesOf)
+	return d
+}
+
+// id gives a table's events a time of their own.
+func (d *dropping) id(n int) uint64 { return uint64(10*d.time + n) }
+
+// found counts what an engine that knows what was dropped finds of the two batches.
+func (d *dropping) found(t *testing.T, e *Engine) int {
+	t.Helper()
+	e.mu.Lock()
+	e.account = nil // as it is some seconds later
+	e.mu.Unlock()
+	start := storetest.Start.UnixMilli() + 10_000*int64(d.time)
+	return len(texts(t, e, &query.Query{StartMs: start, EndMs: start + 4999}))
+}
+
+// untold returns of which classes of a batch events are gone, and nothing says that they were dropped.
+func untold(t *testing.T, x *Engine, b *store.Sealed, events uint64) (list []string) {
+	t.Helper()
+	r := &store.Reread{Batch: b.ID, Day: b.Day, Events: events}
+	must(t, x.Reread(t.Context(), []*store.Reread{r}, true))
+	for _, d := range r.Lost(store.ParseWords(b.Division.Words(), events)) {
+		if !slices.ContainsFunc(r.Drops, func(x store.DroppedPart) bool { return store.IsDropOf(x.Class, d.Name) }) {
+			list = append(list, d.Name)
+		}
+	}
+	return list
+}
+
+// The row that was written last of a batch goes with a class that is dropped by somebody who does not know of that batch yet, and its collector is not heard of again: what the
+// batch has of other classes is found by everybody.
+func droppedWithLastRow(t *testing.T, a *Address) {
+	for i, class := range []string{classesOf.Rest(), "web*"} {
+		d := newDropping(t, a, i)
+		must(t, d.x.Append(t.Context(), d.second))
+		must(t, d.x.Close())
+		must(t, d.y.Drop(t.Context(), d.part[class], "retain"))
+		want := 54 - []int{9, 18}[i]
+		for who, e := range map[string]*Engine{"who dropped it": d.y, "another one": engineOf(t, a, "z")} {
+			if n := d.found(t, e); n != want {
+				t.Errorf("%q dropped: %s finds %d events, want %d", class, who, n, want)
+			}
+		}
+		x := engineOf(t, a, d.x.opts.Store)
+		must(t, x.Append(t.Context(), d.second)) // its outbox has it, for it ended before it knew
+		if n := d.found(t, x); n != want {
+			t.Errorf("%q dropped, and its batch comes again: %d events, want %d", class, n, want)
+		}
+		if list := untold(t, x, d.second, 30); list != nil {
+			t.Errorf("%q dropped: of %q nothing is told", class, list)
+		}
+	}
+}
+
+// A batch that comes between what is told of a part and its mark is told before that is deleted.
+func droppedBeforeMark(t *testing.T, a *Address) {
+	d := newDropping(t, a, 2)
+	done := false
+	d.y.cluster.fault = func() error {
+		if !done {
+			done = true
+			must(t, d.x.Append(t.Context(), d.second))
+		}
+		return nil
+	}
+	must(t, d.y.Drop(t.Context(), d.part["web*"], "retain"))
+	list, err := d.x.Drops(t.Context())
+	must(t, err)
+	if len(list) != 1 || list[0].First != 1 || list[0].Last != 2 || list[0].Events != 18 || list[0].By != d.y.opts.Store || list[0].Why != "retain" {
+		t.Errorf("told: %+v", list)
+	}
+	if list := untold(t, d.x, d.second, 30); list != nil {
+		t.Errorf("of %q nothing is told", list)
+	}
+}
+
+// Who drops a part and dies behind the mark has told of what was there before: whoever deletes it tells the rest.
+func droppedAndLeft(t *testing.T, a *Address) {
+	d := newDropping(t, a, 3)
+	n := 0
+	d.y.cluster.fault = func() error {
+		n++
+		switch n {
+		case 1:
+			must(t, d.x.Append(t.Context(), d.second))
+		case 3: // the telling behind it
+			return errKilled
+		}
+		return nil
+	}
+	must(t, d.y.Drop(t.Context(), d.part["web*"], "retain"))
+	must(t, d.y.Close())
+	must(t, engineOf(t, a, "z").delete(t.Context(), &drop{part: d.part["web*"], class: "web*"}))
+	if list := untold(t, d.x, d.second, 30); list != nil {
+		t.Errorf("of %q nothing is told", list)
+	}
+}
+
+// A class is dropped before or behind any insert of a batch that has events of it, and who stores that goes on, or dies there and stores it once more: what of the batch is not
+// found is told, and it is only where its rows were there before the drop.
+func droppedAtAnyInsert(t *testing.T, a *Address) {
+	for i, c := range []struct {
+		at   int // before or behind the insert of events, of rows, and of what says that it is stored
+		dies bool
+	}{{1, false}, {1, true}, {3, false}, {3, true}, {4, false}, {4, true}, {5, true}} {
+		at, dies := c.at, c.dies
+		d := newDropping(t, a, 4+i)
+		n := 0
+		d.x.cluster.fault = func() error {
+			if n++; n-1 != at {
+				return nil
+			}
+			must(t, d.y.Drop(t.Context(), d.part["web*"], "retain"))
+			if dies {
+				return errKilled
+			}
+			return nil
+		}
+		err := d.x.Append(t.Context(), d.second)
+		if err != nil && !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		if n <= at {
+			t.Fatalf("only %d inserts", n/2)
+		}
+		must(t, d.x.Close())
+		x := engineOf(t, a, d.x.opts.Store)
+		must(t, x.Append(t.Context(), d.second))
+		want := 46
+		if at >= 4 && !dies || at == 5 {
+			want = 36
+		}
+		for _, e := range []*Engine{x, d.y} {
+			if n := d.found(t, e); n != want {
+				t.Errorf("dropped at %d, dies %v: %d events are found, want %d", at, dies, n, want)
+			}
+		}
+		if list := untold(t, x, d.second, 30); list != nil {
+			t.Errorf("dropped at %d, dies %v: of %q nothing is told", at, dies, list)
+		}
+	}
+}
