@@ -106,10 +106,10 @@ var mayImport = map[string][]string{
 
 	"collector/internal/descriptors": {},
 	"collector/internal/several":     {"collector/internal/api", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/query", "pkg/record", "pkg/tables", "proto"},
-	"collector/internal/roster":      {"collector/internal/api", "collector/internal/head", "collector/internal/several", "collector/internal/store", "pkg/event", "pkg/query", "pkg/wake", "proto"},
+	"collector/internal/roster":      {"collector/internal/api", "collector/internal/head", "collector/internal/ledger", "collector/internal/several", "collector/internal/store", "pkg/event", "pkg/query", "pkg/wake", "proto"},
 	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/interpret", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "pkg/terminal", "proto"}, // interpret, record and proto: its tests
 
-	"collector/internal/store/clickhouse":    {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"}, // ledger: its tests
+	"collector/internal/store/clickhouse":    {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/fsys", "pkg/query"},
 	"collector/internal/store/engine":        {"collector/internal/jsonfile", "collector/internal/store", "pkg/fsys", "pkg/seglog"},
 	"collector/internal/store/bolt":          {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/seal", "collector/internal/store", "internal/holder", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event"},
 	"collector/internal/store/bolt/layout":   {"collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/varint"},

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -57,7 +58,7 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 
 func (r *Roster) copyAccounts(ctx context.Context, at int64, names [][]byte) error {
 	var list []store.MemberHost
-	err := r.cfg.Own.Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
+	err := (&account{r.cfg.Own, r}).Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
 		if c.GetUnheard() {
 			return nil
 		}
@@ -105,7 +106,7 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 			return err
 		}
 	}
-	drops, err := a.r.cfg.Roster.MemberDrops(ctx, a.m.Store)
+	gone, err := a.gone(ctx, list, names)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		any = true
 		whole := c
 		if c.ToMs > 0 {
-			whole = within(c, drops, at, req.GetFromMs(), req.GetToMs())
+			whole = within(c, slices.Concat(gone[string(c.GetHost())], gone[""]), at, req.GetFromMs(), req.GetToMs())
 		}
 		if is && (req.GetToMs() == 0 || l.from <= req.GetToMs()) && l.to >= req.GetFromMs() {
 			if whole == nil {
@@ -181,46 +182,140 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 	return nil
 }
 
-// within is the part of an account's copy of a time. What was dropped since it was made, whose collector did not write that any more, is not there; where the begin is open
-// the answer begins behind that, as the collector's own does.
-func within(c *fleet.Coverage, drops []store.DroppedPart, at, from, to int64) *fleet.Coverage {
-	// Of a class by hosts all that these have of the day is gone with it; what an event has a key of is not told here.
-	ofHost := func(d *store.DroppedPart) bool {
-		return d.ClassGone && !store.IsKeyClass(d.Class) && query.NodeIs(d.Class, string(c.GetHost()))
+// gone is what was dropped since accounts were copied, by host; of "": it may be any host.
+func (a *absent) gone(ctx context.Context, accounts []store.MemberHost, hosts []string) (map[string][]store.HostGone, error) {
+	if len(accounts) == 0 {
+		return nil, nil
 	}
-	drops = slices.DeleteFunc(slices.Clone(drops), func(d store.DroppedPart) bool { return !d.DayGone && !ofHost(&d) || d.At.UnixMilli() <= at })
-	if from == 0 {
-		for i := range drops {
-			from = max(from, (drops[i].Part.Day + 1).Time().UnixMilli())
+	since := accounts[0].At
+	for i := range accounts {
+		since = min(since, accounts[i].At)
+	}
+	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, since)
+	return byHost(list), err
+}
+
+func byHost(list []store.HostGone) map[string][]store.HostGone {
+	by := map[string][]store.HostGone{}
+	for i := range list {
+		by[list[i].Host] = append(by[list[i].Host], list[i])
+	}
+	return by
+}
+
+// within is the part of an account's copy of a time. What was dropped of the host since it was made, whose collector did not write that any more, is not there; where the begin is
+// open the answer begins behind that, as the collector's own does.
+func within(c *fleet.Coverage, gone []store.HostGone, at, from, to int64) *fleet.Coverage {
+	drops := dropsOf(gone, at)
+	open := from == 0
+	if open {
+		drops = slices.DeleteFunc(drops, func(d several.Drop) bool { return !d.Key })
+		for i := range gone {
+			if g := &gone[i]; g.At > at && !store.IsKeyClass(g.Class) {
+				from = max(from, g.ToMs+1)
+			}
 		}
-		return several.Within(c, from, to)
 	}
 	whole := several.Within(c, from, to)
-	for i := range drops {
-		if whole == nil {
-			break
-		}
-		begin, end := drops[i].Part.Day.Time().UnixMilli(), (drops[i].Part.Day + 1).Time().UnixMilli()
-		if begin, end = max(begin, whole.GetFromMs()), min(end, whole.GetToMs()); begin < end {
-			several.WithDrop(whole, begin, end, drops[i].At.UnixMilli())
-		}
+	if whole != nil {
+		several.WithDrops(whole, drops, open)
 	}
 	return whole
 }
 
+// dropsOf makes drops of what parts had of a host that were dropped behind a time, by hours, as accounts count them: those that touch are one.
+func dropsOf(gone []store.HostGone, at int64) (out []several.Drop) {
+	for i := range gone {
+		g := &gone[i]
+		if g.At <= at || g.ToMs == 0 {
+			continue
+		}
+		out = append(out, several.Drop{From: g.FromMs - g.FromMs%ledger.Hour, To: g.ToMs - g.ToMs%ledger.Hour + ledger.Hour, At: g.At, Key: store.IsKeyClass(g.Class)})
+	}
+	slices.SortFunc(out, func(a, b several.Drop) int { return cmp.Or(order(a.Key, b.Key), cmp.Compare(a.From, b.From)) })
+	n := 0
+	for _, d := range out {
+		if n > 0 && out[n-1].Key == d.Key && d.From <= out[n-1].To {
+			out[n-1].To, out[n-1].At = max(out[n-1].To, d.To), max(out[n-1].At, d.At)
+			continue
+		}
+		out[n] = d
+		n++
+	}
+	return out[:n]
+}
+
+// order puts false before true.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// account is this collector itself. Its account has what came on each day, and of which class that is, so drops are in there once the last part of a day, or of a class of a day, is
+// gone. What was dropped of those that go on (by size, or ended by command) is added to its answers until then.
+type account struct {
+	api.Source
+	r *Roster
+}
+
+// Coverage implements api.Source.
+func (a *account) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	var names []string
+	for _, n := range req.GetHosts() {
+		if query.IsPattern(string(n)) {
+			names = nil
+			break
+		}
+		names = append(names, string(n))
+	}
+	list, err := a.r.cfg.Roster.Partly(ctx, names)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return a.Source.Coverage(ctx, req, fn)
+	}
+	gone := byHost(list)
+	whole := proto.CloneOf(req)
+	whole.Intervals, whole.Note = true, false
+	return a.Source.Coverage(ctx, whole, func(c *fleet.Coverage) error {
+		if of := slices.Concat(gone[string(c.GetHost())], gone[""]); len(of) > 0 && !c.GetUnheard() {
+			if x := within(c, of, 0, req.GetFromMs(), req.GetToMs()); x != nil {
+				x.UpMs, x.DownMs = c.GetUpMs(), c.GetDownMs()
+				c = x
+			}
+		}
+		if !req.GetIntervals() {
+			c.Intervals = nil
+		}
+		if req.GetNote() {
+			if c = api.Lacking(c); c == nil {
+				return nil
+			}
+		}
+		return fn(c)
+	})
+}
+
 // Coverage implements api.Source.
 func (r *Roster) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	account := &account{r.cfg.Own, r}
 	if req.GetOwn() {
-		return r.cfg.Own.Coverage(ctx, req, fn)
+		return account.Coverage(ctx, req, fn)
 	}
 	a, err := r.ask(ctx)
 	if err != nil {
 		return err
 	}
 	if len(a.others)+len(a.absent) == 0 {
-		return r.cfg.Own.Coverage(ctx, req, fn)
+		return account.Coverage(ctx, req, fn)
 	}
-	own := []several.Collector{&part{r.cfg.Own, a.seen, false}}
+	own := []several.Collector{&part{account, a.seen, false}}
 	for _, m := range a.absent {
 		own = append(own, &absent{r: r, m: m})
 	}

@@ -1,18 +1,20 @@
 package roster
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// What was dropped since a collector wrote its account for the last time is not there, for whoever answers from that: it is said to be dropped, and an answer whose begin is open
-// begins behind it. A part of a day, and what was dropped before the account was written, change nothing.
+// What was dropped since a collector wrote its account for the last time is not there, for whoever answers from that: what of it was the host's is said to be dropped, of a day that goes
+// on and of whatever class, and an answer whose begin is open begins behind it. What others had in it, and what was dropped before the account was written, change nothing.
 func TestAbsentDrops(t *testing.T) {
 	t.Parallel()
 	day := func(d int) int64 { return time.Date(2026, 3, 1+d, 0, 0, 0, 0, time.UTC).UnixMilli() }
@@ -21,22 +23,21 @@ func TestAbsentDrops(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := day(3)
-	part := func(d int, when int64, gone bool) store.DroppedPart {
-		return store.DroppedPart{Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: time.UnixMilli(when), DayGone: gone}
-	}
-	ofClass := func(d int, class string) []store.DroppedPart {
-		p := part(d, at+1, false)
-		p.Class, p.ClassGone = class, true
-		return []store.DroppedPart{p}
+	hour := func(d, h int) int64 { return day(d) + int64(h)*3_600_000 }
+	gone := func(host, class string, d, from, to int, when int64) store.HostGone {
+		return store.HostGone{Host: host, Class: class, Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: when, FromMs: hour(d, from) + 5, ToMs: hour(d, to) - 5}
 	}
 	l := &list{accounts: []store.MemberHost{{Host: "web1", At: at, Data: data}}}
 	ask := func(from, to int64) (out string) {
 		t.Helper()
 		a := &absent{r: opened(l), m: store.Member{Store: "b", Name: "west"}}
 		err := a.Coverage(t.Context(), &fleet.CoverageRequest{Hosts: [][]byte{[]byte("web1")}, FromMs: from, ToMs: to, Intervals: true}, func(c *fleet.Coverage) error {
-			out = fmt.Sprintf("%s from day %d, %d records", c.GetState(), (c.GetFromMs()-day(0))/86_400_000, c.GetRecords())
+			out = fmt.Sprintf("%s from hour %d, %d records", c.GetState(), (c.GetFromMs()-day(0))/3_600_000, c.GetRecords())
 			for _, x := range c.GetIntervals() {
-				out += fmt.Sprintf("; %s of day %d to %d, was %s", x.GetCause(), (x.GetFromMs()-day(0))/86_400_000, (x.GetToMs()-day(0))/86_400_000, x.GetWas())
+				out += fmt.Sprintf("; %s of hour %d to %d, was %s", x.GetCause(), (x.GetFromMs()-day(0))/3_600_000, (x.GetToMs()-day(0))/3_600_000, x.GetWas())
+			}
+			for _, x := range c.GetNotes() {
+				out += fmt.Sprintf("; note %s of hour %d to %d", x.GetCause(), (x.GetFromMs()-day(0))/3_600_000, (x.GetToMs()-day(0))/3_600_000)
 			}
 			return nil
 		})
@@ -46,22 +47,101 @@ func TestAbsentDrops(t *testing.T) {
 		return out
 	}
 	for _, c := range []struct {
-		drops    []store.DroppedPart
+		gone     []store.HostGone
 		from, to int64
 		want     string
 	}{
-		{nil, day(0), day(3), "complete from day 0, 30 records"},
-		{[]store.DroppedPart{part(0, at-1, true), part(1, at+1, false)}, day(0), day(3), "complete from day 0, 30 records"},
-		{[]store.DroppedPart{part(0, at+1, true)}, day(0), day(3), "lost from day 0, 0 records; retention of day 0 to 1, was complete"},
-		{[]store.DroppedPart{part(0, at+1, true)}, day(1), day(3), "complete from day 1, 0 records"},
-		{[]store.DroppedPart{part(0, at+1, true)}, 0, 0, "complete from day 1, 0 records"},
-		{ofClass(0, "web*"), day(0), day(3), "lost from day 0, 0 records; retention of day 0 to 1, was complete"},
-		{ofClass(0, "db*"), day(0), day(3), "complete from day 0, 30 records"},
-		{ofClass(0, "key web1"), day(0), day(3), "complete from day 0, 30 records"},
+		{nil, day(0), day(3), "complete from hour 0, 30 records"},
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, at-1)}, day(0), day(3), "complete from hour 0, 30 records"},
+		{[]store.HostGone{gone("web2", "web*", 0, 0, 24, at+1)}, day(0), day(3), "complete from hour 0, 30 records"},
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, at+1)}, day(0), day(3), "lost from hour 0, 0 records; retention of hour 0 to 24, was complete"},
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, at+1)}, day(1), day(3), "complete from hour 24, 0 records"},
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, at+1)}, 0, 0, "complete from hour 23, 0 records"},
+		// Parts of a day that is there, of a class that does not name the host, and of several.
+		{[]store.HostGone{gone("web1", "", 2, 3, 7, at+1)}, day(0), day(3), "lost from hour 0, 0 records; retention of hour 51 to 55, was complete"},
+		{[]store.HostGone{gone("web1", "* 0badcafe", 1, 3, 7, at+1), gone("web1", store.Undivided, 1, 6, 9, at+2), gone("web1", "web*", 2, 1, 2, at+1)}, day(0), day(3),
+			"lost from hour 0, 0 records; retention of hour 27 to 33, was complete; retention of hour 49 to 50, was complete"},
+		{[]store.HostGone{gone("web1", "key noise", 1, 3, 7, at+1)}, day(0), day(3), "lost from hour 0, 0 records; retention-key of hour 27 to 31, was complete"},
+		{[]store.HostGone{gone("web1", "key noise", 1, 3, 7, at+1)}, 0, 0, "complete from hour 0, 0 records; note retention-key of hour 27 to 31"},
+		// It may be any host.
+		{[]store.HostGone{gone("", "* 0badcafe", 1, 3, 7, at+1)}, day(0), day(3), "lost from hour 0, 0 records; retention of hour 27 to 31, was complete"},
 	} {
-		l.drops = c.drops
+		l.gone = c.gone
 		if got := ask(c.from, c.to); got != c.want {
-			t.Errorf("%d drops, %d to %d: %s; want %s", len(c.drops), c.from, c.to, got, c.want)
+			t.Errorf("%+v, %d to %d: %s; want %s", c.gone, c.from, c.to, got, c.want)
 		}
 	}
+}
+
+// What was dropped of a day that goes on is in this collector's own answers, too, as they go to whoever asks, and in the copy of its account; what that has itself stays with its figures.
+func TestOwnDrops(t *testing.T) {
+	t.Parallel()
+	const hour = 3_600_000
+	gone := func(host, class string, from, to int64) store.HostGone {
+		return store.HostGone{Host: host, Class: class, At: 99, FromMs: from*hour + 5, ToMs: to*hour - 5}
+	}
+	c := &fleet.Coverage{Host: []byte("web1"), State: "complete", FromMs: hour, ToMs: 9 * hour, Records: 30, Intervals: []*fleet.CoverageInterval{
+		{Cause: "retention", Hop: "collector", State: "lost", FromMs: 7 * hour, ToMs: 8 * hour, Records: 4, DroppedMs: 98, Was: "complete"},
+	}}
+	l := &list{}
+	r := opened(l)
+	r.cfg.Own = &said{c: c}
+	ask := func(req *fleet.CoverageRequest) (out string) {
+		t.Helper()
+		req.Hosts, req.Own = [][]byte{[]byte("web1")}, true
+		if err := r.Coverage(t.Context(), req, func(c *fleet.Coverage) error {
+			out = fmt.Sprintf("%s from hour %d, %d records", c.GetState(), c.GetFromMs()/hour, c.GetRecords())
+			for _, x := range c.GetCauses() {
+				out += fmt.Sprintf("; %s %d of hour %d to %d", x.GetCause(), x.GetRecords(), x.GetFromMs()/hour, x.GetToMs()/hour)
+			}
+			for _, x := range c.GetNotes() {
+				out += fmt.Sprintf("; note %s of hour %d to %d", x.GetCause(), x.GetFromMs()/hour, x.GetToMs()/hour)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+		return out
+	}
+	for _, x := range []struct {
+		partly []store.HostGone
+		from   int64
+		note   bool
+		want   string
+	}{
+		{nil, hour, false, "complete from hour 1, 30 records"},
+		{[]store.HostGone{gone("web2", "", 2, 4)}, hour, false, "complete from hour 1, 30 records"},
+		{[]store.HostGone{gone("web1", "", 2, 4)}, hour, false, "lost from hour 1, 0 records; retention 4 of hour 2 to 8"},
+		{[]store.HostGone{gone("web1", "", 7, 8)}, hour, false, "lost from hour 1, 30 records; retention 4 of hour 7 to 8"},
+		{[]store.HostGone{gone("web1", "web*", 2, 4)}, 0, false, "lost from hour 3, 0 records; retention 4 of hour 7 to 8"},
+		{[]store.HostGone{gone("web1", "key k", 2, 4)}, 5 * hour, true, "lost from hour 0, 0 records; retention 4 of hour 7 to 8"},
+		{[]store.HostGone{gone("web1", "key k", 2, 4)}, 2 * hour, true, "lost from hour 0, 0 records; retention 4 of hour 7 to 8; retention-key 0 of hour 2 to 4"},
+	} {
+		l.partly = x.partly
+		if got := ask(&fleet.CoverageRequest{FromMs: x.from, Note: x.note}); got != x.want {
+			t.Errorf("%+v from %d: %s; want %s", x.partly, x.from/hour, got, x.want)
+		}
+	}
+	l.partly = []store.HostGone{gone("web1", "", 2, 4)}
+	if err := r.copyAccounts(t.Context(), 100, [][]byte{[]byte("web1")}); err != nil {
+		t.Fatal(err)
+	}
+	copied := &fleet.Coverage{}
+	if err := proto.Unmarshal(l.accounts[0].Data, copied); err != nil || len(copied.GetIntervals()) != 1 || copied.GetFromMs() != 4*hour-4 {
+		t.Errorf("the copy: %+v, %v", copied, err)
+	}
+}
+
+// said is a collector that gives one answer.
+type said struct {
+	api.Source
+	c *fleet.Coverage
+}
+
+func (s *said) Coverage(_ context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	c := proto.CloneOf(s.c)
+	if !req.GetIntervals() {
+		c.Intervals = nil
+	}
+	return fn(c)
 }

@@ -31,7 +31,8 @@ type list struct {
 	accounts []store.MemberHost
 	senders  []store.KV
 	behind   map[string]uint64
-	drops    []store.DroppedPart
+	gone     []store.HostGone
+	partly   []store.HostGone
 	entered  int // hosts that were written
 	self     store.Member
 	err      error
@@ -58,9 +59,10 @@ func (l *list) EnterAccounts(_ context.Context, a []store.MemberHost) error {
 func (l *list) MemberAccounts(context.Context, string, []string) ([]store.MemberHost, error) {
 	return l.accounts, l.err
 }
-func (l *list) MemberDrops(context.Context, string) ([]store.DroppedPart, error) {
-	return l.drops, l.err
+func (l *list) MemberGone(context.Context, string, []string, int64) ([]store.HostGone, error) {
+	return l.gone, l.err
 }
+func (l *list) Partly(context.Context, []string) ([]store.HostGone, error) { return l.partly, l.err }
 func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) error {
 	l.senders = append(l.senders, changed...)
 	return errors.Join(l.err, l.unsaid)

@@ -1,6 +1,8 @@
 package several
 
 import (
+	"slices"
+
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -50,14 +52,48 @@ func WithLoss(c *fleet.Coverage, records uint64, from, to int64) {
 	conclude(c, state)
 }
 
-// WithDrop adds to an answer that what was stored of a time was dropped, as it should be: how many records that were is not known.
-func WithDrop(c *fleet.Coverage, from, to, at int64) {
-	one := causedBy(ledger.Retention, 0, from, to)
-	one.DroppedMs, one.Was = at, c.GetState()
-	c.Intervals = append(c.GetIntervals(), one)
-	state := c.GetState()
-	c.Lost, c.Events, c.Causes, c.Records, c.EventsStored = 0, 0, nil, 0, 0
-	conclude(c, state)
+// Drop is what was dropped of a host's events, as it should be: of a time, when it was, and whether it was of events of a key.
+type Drop struct {
+	From, To, At int64
+	Key          bool
+}
+
+// cause is what it is for an account.
+func (d *Drop) cause() ledger.Cause {
+	if d.Key {
+		return ledger.ClassRetention
+	}
+	return ledger.Retention
+}
+
+// WithDrops adds to an answer what was dropped of its time: how many records that were is not known, nor how many are left. open says that the answer begins where it can: of
+// events of keys it is only noted then, as each collector does of its own.
+func WithDrops(c *fleet.Coverage, drops []Drop, open bool) {
+	state, some := c.GetState(), false
+	for i := range drops {
+		d := &drops[i]
+		from, to := max(d.From, c.GetFromMs()), min(d.To, c.GetToMs())
+		if from >= to {
+			continue
+		}
+		one := causedBy(d.cause(), 0, from, to)
+		if slices.ContainsFunc(c.GetIntervals(), func(x *fleet.CoverageInterval) bool {
+			return x.GetCause() == one.GetCause() && x.GetFromMs() <= from && x.GetToMs() >= to
+		}) {
+			continue // it says so already, and how many
+		}
+		some = true
+		one.DroppedMs, one.Was = d.At, state
+		if d.Key && open {
+			c.Notes = addCause(c.GetNotes(), causeOf(one))
+			continue
+		}
+		c.Intervals = append(c.GetIntervals(), one)
+	}
+	if some {
+		c.Lost, c.Events, c.Causes, c.Records, c.EventsStored = 0, 0, nil, 0, 0
+		conclude(c, state)
+	}
 }
 
 // Unsaid is the answer about a time of which nothing is known.

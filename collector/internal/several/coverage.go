@@ -278,10 +278,15 @@ func conclude(out *fleet.Coverage, state string) {
 				out.Events = ledger.AddUp(out.GetEvents(), x.GetRecords())
 			}
 		}
-		out.Causes = addCause(out.GetCauses(), &fleet.CoverageCause{
-			Cause: x.GetCause(), Hop: x.GetHop(), State: x.GetState(), Records: x.GetRecords(), FromMs: x.GetFromMs(), ToMs: x.GetToMs(), LengthMs: x.GetToMs() - x.GetFromMs(),
-			DroppedMs: x.GetDroppedMs(), Was: x.GetWas(),
-		})
+		out.Causes = addCause(out.GetCauses(), causeOf(x))
+	}
+}
+
+// causeOf is a cause that has made one interval.
+func causeOf(x *fleet.CoverageInterval) *fleet.CoverageCause {
+	return &fleet.CoverageCause{
+		Cause: x.GetCause(), Hop: x.GetHop(), State: x.GetState(), Records: x.GetRecords(), FromMs: x.GetFromMs(), ToMs: x.GetToMs(), LengthMs: x.GetToMs() - x.GetFromMs(),
+		DroppedMs: x.GetDroppedMs(), Was: x.GetWas(),
 	}
 }
 

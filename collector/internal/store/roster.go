@@ -18,8 +18,10 @@ type Roster interface {
 	// hosts, or of all where there are none.
 	EnterAccounts(ctx context.Context, list []MemberHost) error
 	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
-	// MemberDrops returns which parts were dropped that had batches of a collector.
-	MemberDrops(ctx context.Context, member string) ([]DroppedPart, error)
+	// MemberGone returns what was dropped of a collector's events since a time: of each part what it had of some hosts, or of all where there are none.
+	MemberGone(ctx context.Context, member string, hosts []string, sinceMs int64) ([]HostGone, error)
+	// Partly returns likewise what was dropped of this collector's own events of days, and of classes of days, of which other parts are there.
+	Partly(ctx context.Context, hosts []string) ([]HostGone, error)
 	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
 	// returns what each other collector has entered since a time, by its clock.
 	EnterSenders(ctx context.Context, atMs int64, changed []KV) error
@@ -57,6 +59,16 @@ type Member struct {
 	Lost int64 `json:"-"`
 	// Bad says that what it wrote cannot be read: nothing but Store, At and Lost is known of it.
 	Bad error `json:"-"`
+}
+
+// HostGone is what a part that was dropped had of a collector's events of a host of one day. Times are in milliseconds since 1970.
+type HostGone struct {
+	Host   string // "": of which hosts is not known
+	Part   Part
+	Class  string
+	At     int64 // when it was dropped
+	FromMs int64 // the time of the first of them
+	ToMs   int64 // and of the last
 }
 
 // MemberHost is what a collector has of a host.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
@@ -18,6 +21,7 @@ func TestClassesDroppedMeanwhile(t *testing.T) {
 	t.Run("with the last row", func(t *testing.T) { droppedWithLastRow(t, a) })
 	t.Run("between telling and mark", func(t *testing.T) { droppedBeforeMark(t, a) })
 	t.Run("left by who dropped it", func(t *testing.T) { droppedAndLeft(t, a) })
+	t.Run("hosts of what is dropped", func(t *testing.T) { hostsDropped(t, a) })
 	t.Run("at any insert", func(t *testing.T) { droppedAtAnyInsert(t, a) })
 }
 
@@ -132,7 +136,7 @@ func droppedAndLeft(t *testing.T, a *Address) {
 		switch n {
 		case 1:
 			must(t, d.x.Append(t.Context(), d.second))
-		case 3: // the telling behind it
+		case 5: // behind the hosts, and the mark: what is told later
 			return errKilled
 		}
 		return nil
@@ -142,6 +146,79 @@ func droppedAndLeft(t *testing.T, a *Address) {
 	must(t, engineOf(t, a, "z").delete(t.Context(), &drop{part: d.part["web*"], class: "web*"}))
 	if list := untold(t, d.x, d.second, 30); list != nil {
 		t.Errorf("of %q nothing is told", list)
+	}
+}
+
+// Of each part that is dropped the hosts are kept whose events it had, of whatever class it is, and when these were; of one that was not dropped after all nothing is said.
+func hostsDropped(t *testing.T, a *Address) {
+	x, y := engineOf(t, a, "xh"), engineOf(t, a, "yh")
+	day := store.DayOf(storetest.Start) + 400
+	classes := store.Classes{{Hosts: "web0"}, {Key: "noise"}, {Hosts: "web*"}}
+	line := func(tab *store.Table, host string, at time.Time, serial int, key string) {
+		tab.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=SYSCALL msg=audit(%d.000:%d): arch=c000003e syscall=59 key=%s", host, at.Unix(), serial, key)))
+	}
+	noon := day.Time().Add(12 * time.Hour)
+	tab := store.NewTable()
+	for i, host := range []string{"web0", "web1", "db0"} {
+		line(tab, host, noon.Add(time.Duration(i)*time.Minute), 1, "(null)")
+		line(tab, host, noon.Add(time.Duration(i)*time.Minute+time.Second), 2, `"noise"`)
+		line(tab, host, noon.Add(-24*time.Hour), 3, "(null)")
+		line(tab, host, noon.Add(-900*24*time.Hour), 4, "(null)") // of a time that cannot be
+	}
+	b, _ := dividedBatch(t, 1, day, tab, classes)
+	must(t, x.Append(t.Context(), b))
+	for i, id := range []uint64{2, 3} { // one that is not divided, and one of the day that goes on
+		tab := store.NewTable()
+		line(tab, "db0", noon.Add(time.Duration(i)*time.Hour), 10+i, "(null)")
+		b := sealed(id, tab)
+		b.Day = day
+		must(t, x.Append(t.Context(), b))
+		must(t, x.Rotate(t.Context()))
+	}
+	since := time.Now().UnixMilli() - 1
+	said := func() (out []string) {
+		t.Helper()
+		list, err := x.MemberGone(t.Context(), "xh", nil, since)
+		must(t, err)
+		for _, h := range list {
+			out = append(out, fmt.Sprintf("%s of %q: %d to %d", h.Host, h.Class, (h.FromMs-noon.UnixMilli())/1000, (h.ToMs-noon.UnixMilli())/1000))
+		}
+		return out
+	}
+	later, _ := dividedBatch(t, 1, day+9, classTable(900, 1), store.Classes{{Hosts: "*"}})
+	must(t, y.Append(t.Context(), later))
+	st, err := y.Stats(t.Context())
+	must(t, err)
+	for _, p := range st.Parts {
+		if p.Day != day || p.Events == 0 {
+			continue
+		}
+		before := said()
+		must(t, y.Drop(t.Context(), p.Part, "retain"))
+		want := map[string][]string{
+			"web0":         {`web0 of "web0": -86400 to -86400`, `web0 of "web0": 0 to 1`},
+			"key noise":    {`db0 of "key noise": 121 to 121`, `web1 of "key noise": 61 to 61`},
+			"web*":         {`web1 of "web*": -86400 to -86400`, `web1 of "web*": 60 to 60`},
+			classes.Rest(): {fmt.Sprintf(`db0 of %q: -86400 to -86400`, classes.Rest()), fmt.Sprintf(`db0 of %q: 120 to 120`, classes.Rest())},
+			"":             {fmt.Sprintf(`db0 of "": %d to %[1]d`, 3600*(p.Part.N-1))},
+		}[p.Class]
+		got := slices.DeleteFunc(said(), func(s string) bool { return slices.Contains(before, s) })
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("dropped %s of %q:\n%s", p.Part, p.Class, d)
+		}
+	}
+	// Of parts whose class of the day is gone, or the day, the account says it itself; those that are not divided are of a day that goes on.
+	x.mu.Lock()
+	x.account = nil // as it is some seconds later
+	x.mu.Unlock()
+	if list, err := x.Partly(t.Context(), []string{"db0"}); err != nil || len(list) != 2 || list[0].Class != "" || list[1].FromMs != noon.Add(time.Hour).UnixMilli() {
+		t.Errorf("of days that go on: %+v, %v", list, err)
+	}
+	if list, err := x.MemberGone(t.Context(), "xh", []string{"web1"}, since); err != nil || len(list) != 3 {
+		t.Errorf("of web1: %v, %v", list, err)
+	}
+	if list, err := x.MemberGone(t.Context(), "xh", nil, time.Now().UnixMilli()); err != nil || len(list) != 0 {
+		t.Errorf("since now: %v, %v", list, err)
 	}
 }
 

@@ -57,7 +57,7 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 		return nil, err
 	}
 	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
-	if err := e.mark(ctx, of[names[0]], &d); err != nil {
+	if err := e.mark(ctx, names, of, &d); err != nil {
 		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
 	}
 	if t := d.told[e.opts.Store]; t != nil {
@@ -90,7 +90,7 @@ func (e *Engine) delete(ctx context.Context, d *drop) error {
 	if err != nil {
 		return err
 	}
-	if err := e.tellRest(ctx, of[names[0]], d); err != nil {
+	if err := e.tellRest(ctx, names, of, d); err != nil {
 		return err
 	}
 	for _, table := range []string{"events", "batches"} {

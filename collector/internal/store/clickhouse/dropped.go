@@ -58,30 +58,34 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 }
 
 // mark says that a part is dropped, and to each collector that has batches in it which those are, for their rows go with it. It keeps what it told.
-func (e *Engine) mark(ctx context.Context, first []*node, d *drop) (err error) {
-	now := time.Now()
+func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node, d *drop) (err error) {
+	now, first := time.Now(), of[names[0]]
 	if d.told, err = e.tellings(ctx, first, d.part); err != nil {
+		return err
+	}
+	if err := e.keepHosts(ctx, names, of, d, d.told, now); err != nil {
 		return err
 	}
 	for _, t := range d.told {
 		t.At, t.By, t.Why, t.Class = now.UnixMilli(), e.opts.Store, d.why, d.class
 	}
-	names, values, err := words(d.told)
+	said, values, err := words(d.told)
 	if err != nil {
 		return err
 	}
-	return e.cluster.say(ctx, first, append(names, droppedName), append(values, dropMark(d.part, now)))
+	return e.cluster.say(ctx, first, append(said, droppedName), append(values, dropMark(d.part, now)))
 }
 
 // tellRest tells of batches whose rows came into a part between what was told of it and its mark, before it is deleted. Who stores a batch says that it is stored only if no mark
 // was there behind its rows: so all of these are seen here.
-func (e *Engine) tellRest(ctx context.Context, first []*node, d *drop) error {
+func (e *Engine) tellRest(ctx context.Context, names []string, of map[string][]*node, d *drop) error {
+	now, first := time.Now(), of[names[0]]
 	told, err := e.tellings(ctx, first, d.part)
 	if err != nil {
 		return err
 	}
 	for id, t := range told {
-		t.At, t.By, t.Why, t.Class = time.Now().UnixMilli(), d.by, d.why, d.class
+		t.At, t.By, t.Why, t.Class = now.UnixMilli(), d.by, d.why, d.class
 		if was := d.told[id]; was != nil && was.has(t) {
 			delete(told, id)
 		}
@@ -89,11 +93,14 @@ func (e *Engine) tellRest(ctx context.Context, first []*node, d *drop) error {
 	if len(told) == 0 {
 		return nil
 	}
-	names, values, err := words(told)
+	if err := e.keepHosts(ctx, names, of, d, told, now); err != nil {
+		return err
+	}
+	said, values, err := words(told)
 	if err != nil {
 		return err
 	}
-	if err := e.cluster.say(ctx, first, names, values); err != nil {
+	if err := e.cluster.say(ctx, first, said, values); err != nil {
 		return fmt.Errorf("say what was dropped with %s: %w", d.part, err)
 	}
 	return nil

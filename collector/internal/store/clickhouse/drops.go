@@ -127,16 +127,11 @@ func marked(list []store.DroppedPart, marks map[store.Part]time.Time) []store.Dr
 
 // Drops implements store.Dropping.
 func (e *Engine) Drops(ctx context.Context) ([]store.DroppedPart, error) {
-	return e.MemberDrops(ctx, e.opts.Store)
-}
-
-// MemberDrops implements store.Roster.
-func (e *Engine) MemberDrops(ctx context.Context, member string) ([]store.DroppedPart, error) {
 	first, err := e.first(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, err := e.dropsOf(ctx, first, member)
+	list, err := e.dropsOf(ctx, first, e.opts.Store)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 const Version = 5
 
 // tables are the names of all tables.
-var tables = []string{"events", "batches", "stored", "meta", "collectors", "hosts", "accounts", "senders"}
+var tables = []string{"events", "batches", "stored", "gone", "meta", "collectors", "hosts", "accounts", "senders"}
 
 // schema returns the statements that make the tables of a database on one server; made tables stay as they are. FORMAT.md says what
 // their columns are. Each shard has the events that belong to it, and its own word of which batches there are. {shard} and {replica}
@@ -40,6 +40,8 @@ func schema(db string) []string {
 			replicated("ReplicatedReplacingMergeTree", "batches") + ") PARTITION BY (day, part) ORDER BY (store, batch, day, part, first)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".stored (store String, batch UInt64) " +
 			replicated("ReplicatedReplacingMergeTree", "stored") + ", batch) ORDER BY store",
+		"CREATE TABLE IF NOT EXISTS " + db + ".gone (dropped Int32, store String, host String, day Int32, part UInt32, happened Int32, at UInt64, class String, min_ms Int64, max_ms Int64) " +
+			replicated("ReplicatedReplacingMergeTree", "gone") + ", at) PARTITION BY intDiv(dropped, 100) ORDER BY (store, host, day, part, happened)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".meta (name String, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "meta") + ") ORDER BY (name, value)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".collectors (store String, at UInt64, data String) " +
