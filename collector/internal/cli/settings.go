@@ -280,7 +280,7 @@ func (o *options) space(stock conf.Schema) settings.Section {
 			Doc: "The second such mark, which must be lower."},
 		{Key: stock.Key("space_left_action"), In: settings.FileOnly, Arg: "ACTION"},
 		{Key: stock.Key("admin_space_left_action"), In: settings.FileOnly, Arg: "ACTION",
-			Doc: "What is done then.\nsuspend lasts until SIGUSR2, rotate drops the oldest sealed days, single and halt need --allow-halt."},
+			Doc: "What is done then: once, until it was over for a minute.\nsuspend lasts until SIGUSR2, rotate drops the oldest sealed days, single and halt need --allow-halt."},
 		{Key: stock.Key("disk_full_action"), In: settings.FileOnly, Arg: "ACTION",
 			Doc: "Likewise, when the reserve is reached or a write finds no room."},
 		{Key: stock.Key("disk_error_action"), In: settings.FileOnly, Arg: "ACTION",

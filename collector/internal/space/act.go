@@ -10,23 +10,36 @@ import (
 )
 
 // act does what each condition asks for. When a condition begins, its action is done, once;
-// when it ends, the log says so. An action of rotate goes on for as long as the condition
+// when it has been over for Calm, the log says so: a disk that is full, relieved by what the
+// journal gives to the store, and full again with the next records, every few seconds, is one
+// disk that is full. An action of rotate goes on for as long as the condition
 // does. While the disk is full, the journal is emptied into the store. Only Begin and Run
 // call it, so one goroutine at a time.
 func (w *Watcher) act(ctx context.Context) {
 	for c := range numConditions {
 		w.mu.Lock()
 		is, acted, limits := w.is[c], w.acted[c], w.limits
-		w.acted[c] = is
-		if is && !acted {
-			w.actions[c]++
+		over := false
+		switch {
+		case is:
+			if !acted {
+				w.actions[c]++
+			}
+			w.acted[c], w.ended[c] = true, time.Time{}
+		case acted:
+			if w.ended[c].IsZero() {
+				w.ended[c] = time.Now()
+			}
+			if over = time.Since(w.ended[c]) >= w.cfg.Calm; over {
+				w.acted[c], w.ended[c] = false, time.Time{}
+			}
 		}
 		w.mu.Unlock()
 		a := conditions[c].action(&limits)
 		switch {
 		case is && !acted:
 			w.begin(c, a)
-		case !is && acted:
+		case over:
 			w.cfg.Log.Info("no longer: "+conditions[c].subject, w.figures()...)
 		}
 		if is && a.Do == conf.DoRotate {

@@ -91,6 +91,7 @@ type Config struct {
 	// goroutine may call it.
 	Space func() (free, total uint64, err error)
 	Every time.Duration // how often the disk is asked for its space where that may matter; a second when 0
+	Calm  time.Duration // how long a condition has to be over before it is one that begins anew; a minute when 0, at once when negative
 	Log   hclog.Logger
 	// Do does an action; it must not wait. See action.Runner.
 	Do func(a conf.Action, m action.Message)
@@ -167,21 +168,25 @@ type Watcher struct {
 	mu      sync.Mutex // guards everything below
 	limits  Limits
 	usage   Usage
-	is      [numConditions]bool   // the conditions that there are
-	noRoom  error                 // a write found no room, and none has succeeded since
-	failing error                 // a write failed for another reason, and none has succeeded since
-	acted   [numConditions]bool   // act has done the action for the present time
-	actions [numConditions]uint64 // how often, ever
-	blind   bool                  // the last time the disk's space was not to be had
-	empty   bool                  // rotate was wanted and there was no day to drop
-	spared  bool                  // rotate was wanted, and would not have been without Excess
-	dropped time.Time             // when rotate dropped a day last
+	is      [numConditions]bool      // the conditions that there are
+	noRoom  error                    // a write found no room, and none has succeeded since
+	failing error                    // a write failed for another reason, and none has succeeded since
+	acted   [numConditions]bool      // act has done the action for the present time
+	ended   [numConditions]time.Time // when act found that condition over; zero: it is there, or was over for Calm
+	actions [numConditions]uint64    // how often, ever
+	blind   bool                     // the last time the disk's space was not to be had
+	empty   bool                     // rotate was wanted and there was no day to drop
+	spared  bool                     // rotate was wanted, and would not have been without Excess
+	dropped time.Time                // when rotate dropped a day last
 }
 
 // New makes a Watcher and asks the disk for its space once. It does no action before Begin.
 func New(cfg Config) *Watcher {
 	if cfg.Every == 0 {
 		cfg.Every = time.Second
+	}
+	if cfg.Calm == 0 {
+		cfg.Calm = time.Minute
 	}
 	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: wake.New(), stale: wake.New(), start: time.Now()}
 	w.measure()
@@ -281,8 +286,18 @@ func (w *Watcher) SetLimits(l Limits) {
 	w.mu.Lock()
 	w.limits = l
 	w.assess()
+	w.rearm()
 	w.mu.Unlock()
 	w.kick.Set()
+}
+
+// rearm has what is wrong no longer be over at once: somebody has seen to it. mu is held.
+func (w *Watcher) rearm() {
+	for c := range w.is {
+		if !w.is[c] && w.acted[c] {
+			w.ended[c] = time.Now().Add(-w.cfg.Calm)
+		}
+	}
 }
 
 // Resume ends a suspension and reports whether there was one. The condition that led to it
@@ -290,6 +305,9 @@ func (w *Watcher) SetLimits(l Limits) {
 func (w *Watcher) Resume() bool {
 	was := w.suspended.Swap(false)
 	w.measure()
+	w.mu.Lock()
+	w.rearm()
+	w.mu.Unlock()
 	return was
 }
 

@@ -65,7 +65,7 @@ func (d *disk) drop(_ context.Context, reason string) (bool, error) {
 func newDisk(t *testing.T, l Limits, days ...uint64) *disk {
 	d := &disk{t: t, free: 900, days: days}
 	d.w = New(Config{
-		Limits: l, Space: d.space, Log: hclog.New(&hclog.LoggerOptions{Output: &d.log, DisableTime: true}),
+		Limits: l, Space: d.space, Calm: -1, Log: hclog.New(&hclog.LoggerOptions{Output: &d.log, DisableTime: true}),
 		Do:         func(a conf.Action, m action.Message) { d.note("%s %s", m.Condition, a) },
 		DropOldest: d.drop,
 		Record:     func(op string) { d.note("record %s", op) },
@@ -138,6 +138,49 @@ func TestActionsOnceForEachTime(t *testing.T) {
 	if diff := cmp.Diff([numConditions]uint64{2, 2, 2, 0}, st.Actions); diff != "" || !st.Is[Full] || st.Reserve != 50*mib {
 		t.Errorf("status %+v", st)
 	}
+}
+
+// A disk that is full, relieved and full again all the time has its action once; one that was well for a while, or that somebody has seen to, has it anew.
+func TestHovering(t *testing.T) {
+	d := newDisk(t, Limits{SpaceLeft: conf.Space{MiB: 100}, SpaceLeftAction: do(conf.DoEmail), Reserve: 50 * mib, DiskFullAction: do(conf.DoExec), DiskErrorAction: do(conf.DoSyslog)})
+	d.w.cfg.Calm = time.Hour
+	d.at(90, "space_left_action email")
+	d.at(49, "record disk-full", "disk_full_action exec ")
+	for range 5 {
+		d.at(60)
+		if err := d.w.Admit(1); err != nil {
+			t.Errorf("relieved: %v", err)
+		}
+		d.at(49)
+		if err := d.w.Admit(1); !errors.Is(err, ErrFull) {
+			t.Errorf("full again: %v", err)
+		}
+		d.w.Outcome(unix.ENOSPC)
+		d.w.Outcome(nil)
+	}
+	if st := d.w.Status(); st.Actions[Full] != 1 || st.Actions[Low] != 1 {
+		t.Errorf("actions: %v", st.Actions)
+	}
+	d.at(60)
+	if s := d.log.String(); strings.Contains(s, "no longer") {
+		t.Errorf("it is over: %s", s)
+	}
+	d.w.mu.Lock()
+	d.w.ended[Full] = time.Now().Add(-time.Hour) // it was so since
+	d.w.mu.Unlock()
+	d.at(60)
+	if n := strings.Count(d.log.String(), "no longer: the audit disk is full"); n != 1 {
+		t.Errorf("said %d times that it is over: %s", n, &d.log)
+	}
+	d.at(49, "record disk-full", "disk_full_action exec ")
+	d.at(60)
+	d.w.SetLimits(d.w.Status().Limits)
+	d.at(60)
+	d.at(49, "record disk-full", "disk_full_action exec ")
+	d.at(60)
+	d.w.Resume()
+	d.at(60)
+	d.at(49, "record disk-full", "disk_full_action exec ")
 }
 
 // Rotate goes on as long as the condition does, and says once that nothing is
