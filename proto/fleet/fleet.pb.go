@@ -1547,9 +1547,11 @@ type Block struct {
 	MinMs int64 `protobuf:"zigzag64,8,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
 	MaxMs int64 `protobuf:"zigzag64,9,opt,name=max_ms,json=maxMs,proto3" json:"max_ms,omitempty"`
 	// The batch of its events; 0: of these, as Piece.batches.
-	Batch         uint64 `protobuf:"varint,10,opt,name=batch,proto3" json:"batch,omitempty"`
-	Batches       []byte `protobuf:"bytes,11,opt,name=batches,proto3" json:"batches,omitempty"`
-	Place         *Place `protobuf:"bytes,12,opt,name=place,proto3" json:"place,omitempty"`
+	Batch   uint64 `protobuf:"varint,10,opt,name=batch,proto3" json:"batch,omitempty"`
+	Batches []byte `protobuf:"bytes,11,opt,name=batches,proto3" json:"batches,omitempty"`
+	Place   *Place `protobuf:"bytes,12,opt,name=place,proto3" json:"place,omitempty"`
+	// Which of its events match, where it is sure: how many are before the first, and then between each and the next. Empty: all.
+	Gaps          []uint32 `protobuf:"varint,13,rep,packed,name=gaps,proto3" json:"gaps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1664,6 +1666,13 @@ func (x *Block) GetBatches() []byte {
 func (x *Block) GetPlace() *Place {
 	if x != nil {
 		return x.Place
+	}
+	return nil
+}
+
+func (x *Block) GetGaps() []uint32 {
+	if x != nil {
+		return x.Gaps
 	}
 	return nil
 }
@@ -6398,7 +6407,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05Place\x12\x12\n" +
 	"\x04part\x18\x01 \x01(\rR\x04part\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\x04R\x05group\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index\"\xb1\x02\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\"\xc5\x02\n" +
 	"\x05Block\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x18\n" +
@@ -6412,7 +6421,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05batch\x18\n" +
 	" \x01(\x04R\x05batch\x12\x18\n" +
 	"\abatches\x18\v \x01(\fR\abatches\x120\n" +
-	"\x05place\x18\f \x01(\v2\x1a.auditfleet.fleet.v1.PlaceR\x05place\"\x9c\x01\n" +
+	"\x05place\x18\f \x01(\v2\x1a.auditfleet.fleet.v1.PlaceR\x05place\x12\x12\n" +
+	"\x04gaps\x18\r \x03(\rR\x04gaps\"\x9c\x01\n" +
 	"\x05Frame\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
 	"\x03raw\x18\x02 \x01(\rR\x03raw\x12\x10\n" +

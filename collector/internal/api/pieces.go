@@ -15,10 +15,10 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// inPieces reports whether an answer may come in pieces: of one of which the first events are enough, or of which more is asked than texts, that makes no sense. One that asks
-// for values is mostly of events that the collector has to find: to have them merged twice costs both more than it saves.
+// inPieces reports whether an answer may come in pieces: of one of which the first events are enough, or of which more is asked than texts, that makes no sense. Where the
+// index does not decide, it is of events that the collector has to find: to have them merged twice costs both more than it saves.
 func inPieces(q *query.Query) bool {
-	return q.Limit == 0 && !q.Origin && !q.Batches && q.After == nil && len(q.Terms)+len(q.Filters) == 0
+	return q.Limit == 0 && !q.Origin && !q.Batches && q.After == nil && store.ConditionsOf(q).Decide(q)
 }
 
 // shelf is how many groups' templates who is sent pieces keeps: those that come again are not sent again.
@@ -140,7 +140,7 @@ func (p *pieceSender) frame(out *fleet.Piece, x *store.Piece) error {
 	}
 	for i := range x.Blocks {
 		b := &x.Blocks[i]
-		out.Blocks = append(out.Blocks, &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Matches: b.Matches, Off: b.Off, Size: b.Len,
+		out.Blocks = append(out.Blocks, &fleet.Block{Host: []byte(b.Host), Events: b.Events, Counted: b.Counted, Sure: b.Sure, Matches: b.Matches, Gaps: gapsOf(b.Want), Off: b.Off, Size: b.Len,
 			MinMs: b.MinMs, MaxMs: b.MaxMs, Batch: b.Batch, Batches: b.Batches, Place: toPlace(&b.Place)})
 	}
 	p.size += len(f.Bytes) + len(out.Frame.Templates)
@@ -276,11 +276,36 @@ func (r *pieceReader) frame(f *fleet.Frame) (*order.Frame, error) {
 	return out, nil
 }
 
+// gapsOf makes a block's list of events as it is sent of one that ascends.
+func gapsOf(want []uint32) []uint32 {
+	if want == nil {
+		return nil
+	}
+	out, next := make([]uint32, len(want)), uint32(0)
+	for i, n := range want {
+		out[i], next = n-next, n+1
+	}
+	return out
+}
+
+// wanted is the reverse of gapsOf. What does not lie in the block is found by who reads it.
+func wanted(gaps []uint32) []uint32 {
+	if len(gaps) == 0 {
+		return nil
+	}
+	out, next := make([]uint32, len(gaps)), uint32(0)
+	for i, n := range gaps {
+		out[i] = next + n
+		next = out[i] + 1
+	}
+	return out
+}
+
 func blocksOf(list []*fleet.Block) []store.PieceBlock {
 	out := make([]store.PieceBlock, len(list))
 	for i, b := range list {
 		out[i] = store.PieceBlock{MinMs: b.GetMinMs(), MaxMs: b.GetMaxMs(), Host: string(b.GetHost()), Events: b.GetEvents(), Counted: b.GetCounted(), Sure: b.GetSure(), Matches: b.GetMatches(),
-			Off: b.GetOff(), Len: b.GetSize(), Batch: b.GetBatch(), Batches: b.GetBatches(), Place: fromPlace(b.GetPlace())}
+			Want: wanted(b.GetGaps()), Off: b.GetOff(), Len: b.GetSize(), Batch: b.GetBatch(), Batches: b.GetBatches(), Place: fromPlace(b.GetPlace())}
 	}
 	return out
 }

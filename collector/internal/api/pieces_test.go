@@ -109,15 +109,31 @@ func TestPieces(t *testing.T) {
 		"for who knows groups to come":     socket(func(r *fleet.SearchRequest) { r.Frames = order.Reads + 1 }),
 		"of a collector that has no texts": socket(func(r *fleet.SearchRequest) { r.Texts = false }),
 	}
-	uid := &query.Query{Terms: []query.Term{{Fields: []query.Field{query.FieldUID}, Op: query.OpEqual, Text: "0", Number: "0"}}}
-	for _, q := range []*query.Query{{}, {Reverse: true}, {Types: []uint32{uint32(tables.Syscall)}}, {Types: []uint32{uint32(tables.Login)}}, uid, {Limit: 10}, {Nodes: []string{"no such host"}}} {
+	uid := func(op query.Op, n string) query.Term {
+		return query.Term{Fields: []query.Field{query.FieldUID}, Op: op, Text: n, Number: n}
+	}
+	no := query.Term{Fields: []query.Field{query.FieldSuccess}, Op: query.OpEqual, Text: "no"}
+	type asking struct {
+		*query.Query
+		blocks bool
+	}
+	for _, a := range []asking{
+		{&query.Query{}, true}, {&query.Query{Reverse: true}, true}, {&query.Query{Types: []uint32{uint32(tables.Syscall)}}, true},
+		{&query.Query{Types: []uint32{uint32(tables.Login)}}, true}, // few events, and the index says which
+		{&query.Query{Terms: []query.Term{no}}, true}, {&query.Query{Terms: []query.Term{no}, Reverse: true}, true},
+		{&query.Query{Terms: []query.Term{no}, Types: []uint32{uint32(tables.Syscall)}}, false},
+		{&query.Query{Terms: []query.Term{uid(query.OpEqual, "0")}}, false}, // nearly all events: the index says which blocks
+		{&query.Query{Terms: []query.Term{uid(query.OpLess, "7")}}, false},
+		{&query.Query{Limit: 10}, false}, {&query.Query{Nodes: []string{"no such host"}}, false},
+	} {
+		q := a.Query
 		want := asked(t, src.ScanText, q)
 		for name, c := range clients {
 			src.blocks = 0
 			if got := asked(t, c.ScanText, q); !slices.Equal(got, want) && q.Limit == 0 {
 				t.Errorf("%s, %+v: %d events, %d in order", name, q, len(got), len(want))
 			}
-			if blocks := src.blocks > 0; blocks != (len(want) > 2000 && len(q.Terms) == 0 && q.Limit == 0 && !strings.HasPrefix(name, "of ") && name != "for who knows older groups") {
+			if blocks := src.blocks > 0; blocks != (a.blocks && !strings.HasPrefix(name, "of ") && name != "for who knows older groups") {
 				t.Errorf("%s, %+v: in blocks: %v", name, q, blocks)
 			}
 		}
@@ -128,7 +144,8 @@ func TestPieces(t *testing.T) {
 func TestPiecesBehind(t *testing.T) {
 	src := newStored(t, 3, 1500)
 	src.err = errors.New("records wait")
-	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}, {Types: []uint32{uint32(tables.Syscall), uint32(tables.Path)}}, {Types: []uint32{uint32(tables.Syscall)}}} {
+	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}, {Types: []uint32{uint32(tables.Syscall), uint32(tables.Path)}}, {Types: []uint32{uint32(tables.Syscall)}},
+		{Terms: []query.Term{{Fields: []query.Field{query.FieldSuccess}, Op: query.OpEqual, Text: "no"}}}} {
 		want, n := len(asked(t, src.ScanText, q)), 0
 		x := &watched{}
 		p := newPieceSender(&call{ctx: t.Context()}, false, func(msg any) error { x.counts(msg); return nil })
@@ -188,7 +205,7 @@ func TestWrongPieces(t *testing.T) {
 // FuzzPieces: whatever a collector sends is an error or events, and never a panic.
 func FuzzPieces(f *testing.F) {
 	src := newStored(f, 1, 60)
-	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}} {
+	for _, q := range []*query.Query{{}, {Types: []uint32{uint32(tables.Login)}}, {Terms: []query.Term{{Fields: []query.Field{query.FieldSuccess}, Op: query.OpEqual, Text: "no"}}}} {
 		p := newPieceSender(&call{ctx: f.Context()}, false, func(msg any) error {
 			if m, ok := msg.(proto.Message); ok {
 				b, err := proto.Marshal(m)

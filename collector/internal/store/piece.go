@@ -29,7 +29,7 @@ type Piece struct {
 	Found  []Found
 	Places []PiecePlace
 	At     []uint32
-	// Blocks are all that lie in Frame.
+	// Blocks are all in Frame that have some of them.
 	Blocks []PieceBlock
 	Frame  *PieceFrame
 }
@@ -47,11 +47,12 @@ type PieceBlock struct {
 	Host         string // of all its events
 	Events       uint32
 	Counted      bool
-	Sure         bool   // all of them match; else those with a record of a type that is asked for
-	Matches      uint32 // how many match
-	Off, Len     uint32 // in the frame's text
-	Batch        uint64 // of all its events; 0: as Batches says
-	Batches      []byte // collector/internal/store/group/FORMAT.md
+	Sure         bool     // all of them match, or those that Want lists; else those with a record of a type that is asked for
+	Want         []uint32 // ascending, counted from the block's first; nil: all. Only where it is sure
+	Matches      uint32   // how many match
+	Off, Len     uint32   // in the frame's text
+	Batch        uint64   // of all its events; 0: as Batches says
+	Batches      []byte   // collector/internal/store/group/FORMAT.md
 	Place        PiecePlace
 }
 
@@ -60,6 +61,9 @@ type PieceFrame struct {
 	Version  uint16
 	Raw, CRC uint32
 	Bytes    []byte
+	// Beside are the hosts of the frame's blocks in which nothing matches, and BesideLen these blocks' bytes.
+	Beside    []string
+	BesideLen uint32
 	// Group names the group whose templates it needs, which ReadTemplates copies; nil: none.
 	Group         any
 	ReadTemplates func() ([]byte, error)

@@ -134,19 +134,21 @@ type wholeFrame struct {
 	gone  bool // it has; the merge's
 }
 
-// whole reports whether all events of a unit's block may be looked through by who asks: all match, or many have a type that is asked for, and the index says how many.
+// whole reports whether a unit's block may be read by who asks: the index says which of its events match, or how many have a type that is asked for.
 func (sc *scan) whole(u *unit) bool {
-	const thin = 16 // of fewer events, the text is as small as the block
 	c, q := &u.cand, sc.q
 	if !q.Unparsable && c.Block.MinMs <= 0 { // there may be lines that are no records, which do not match
 		return false
 	}
-	return c.Counted && c.Want == nil && u.plan.frames.Whole() && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
+	if u.alone && u.plan.frames.Picks() { // to pick them takes less than to unpack all
+		return false
+	}
+	return c.Counted && (c.Want == nil || c.Sure) && u.plan.frames.Whole() && c.Block.Host != "" && u.plan.origins == nil && q.AfterBatch == 0 && !q.HasSerial &&
 		store.InTime(q, c.Block.MinMs) && store.InTime(q, c.Block.MaxMs) &&
-		(c.Sure || sc.types && thin*uint64(c.Met) >= uint64(c.Block.Events))
+		(c.Sure || sc.types)
 }
 
-// setWhole finds a plan's frames that go out as they are stored. All of a frame's blocks are in the answer then: who asks for a host gets no other host's text. Where so
+// setWhole finds a plan's frames that go out as they are stored: many of their events match. All of a frame's blocks are of hosts that are asked for then: who asks for a host gets no other host's text. Where so
 // many lie over each other that who asks could not have them all, none goes out.
 func (sc *scan) setWhole(pl *plan, units []*unit) {
 	if sc.out == nil {
@@ -169,11 +171,18 @@ func (sc *scan) setWhole(pl *plan, units []*unit) {
 	}
 	var edges []edge
 	for n, f := range byFrame {
-		raw, size := pl.frames.Raw(n), uint64(0)
+		const thin = 16 // of fewer events, the text is as small as the frame
+		raw, size, events, met := pl.frames.Raw(n), uint64(0), uint64(0), uint64(0)
 		for _, u := range f.units {
 			size += uint64(u.cand.Block.Len)
+			events += uint64(u.cand.Block.Events)
+			met += uint64(u.cand.Met)
 		}
-		if len(f.units) > frameBlocks || raw == 0 || size != uint64(raw) {
+		for _, blk := range f.units[0].cand.Beside.Blocks {
+			size += uint64(blk.Len)
+			events += uint64(blk.Events)
+		}
+		if len(f.units) > frameBlocks || raw == 0 || size != uint64(raw) || thin*met < events {
 			delete(byFrame, n)
 			continue
 		}
@@ -235,9 +244,13 @@ func (sc *scan) sent(u *unit) (bool, error) {
 		}
 		return true, nil
 	}
+	for _, blk := range u.cand.Beside.Blocks {
+		p.Frame.Beside = append(p.Frame.Beside, blk.Host)
+		p.Frame.BesideLen += blk.Len
+	}
 	for _, x := range u.whole.units {
 		blk := &x.cand.Block
-		b := store.PieceBlock{MinMs: blk.MinMs, MaxMs: blk.MaxMs, Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: x.cand.Sure, Matches: x.cand.Met,
+		b := store.PieceBlock{MinMs: blk.MinMs, MaxMs: blk.MaxMs, Host: blk.Host, Events: blk.Events, Counted: blk.Counted, Sure: x.cand.Sure, Matches: x.cand.Met, Want: x.cand.Want,
 			Off: blk.Off, Len: blk.Len, Batches: pl.batches.Runs(x.cand.Index), Place: sc.place(x)}
 		if b.Batches == nil {
 			b.Batch = pl.id

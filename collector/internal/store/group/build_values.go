@@ -96,9 +96,9 @@ func (v *vocabulary) encode(c *Codec, events int, blocks []Block) (out []diction
 		w.begin(hasTexts(query.Field(f)))
 		for _, x := range sorted {
 			head, body := uint64(x.count)<<1|postEvents, x.gaps
-			if x.count >= 64 && int(x.count)*commonShareMany > events {
+			if x.count >= 64 && int(x.count)*commonShare > events {
 				ords = x.ordinals(ords[:0])
-				head, body = postingsOf(ords, events, commonShareMany, blocks)
+				head, body = postingsOf(ords, events, blocks)
 			}
 			w.add(x.text, head, body)
 		}

@@ -26,11 +26,10 @@ const (
 	postEvents = 0
 	postBlocks = 1
 
-	// A value that more than one event in commonShare has may be kept by blocks: nearly
-	// every block has it, so a list of ordinals would be long and narrow little. In a group of many batches, which is written once and asked for long,
-	// more may be listed: a sixtieth more of disk, and a search for a value that one event in ten has takes three quarters or half of the CPU.
-	commonShare     = 32
-	commonShareMany = 8
+	// A value that more than one event in commonShare has may be kept by blocks: nearly every block has it, so a list of ordinals would be long and
+	// narrow little. For a value that one event in ten has a list costs a hundredth of the disk and saves a search most of its work: who asks need
+	// not look which events match.
+	commonShare = 8
 
 	maxDict = 1 << 30 // no part of a dictionary unpacks to more
 )
@@ -156,15 +155,14 @@ func (c *Codec) unpackTo(dst, b []byte, packed bool, size uint64) ([]byte, error
 // by block. The number of events is in front in both forms, so that a summary needs no
 // more than that.
 func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
-	head, body := postingsOf(ords, len(b.ids), commonShare, b.blocks)
+	head, body := postingsOf(ords, len(b.ids), b.blocks)
 	return append(binary.AppendUvarint(dst, head), body...)
 }
 
-// postingsOf returns the postings apart from what stands in front of them; events is how many events the group has, and share from what part of them on they may be
-// by block.
-func postingsOf(ords []uint32, events, share int, blks []Block) (head uint64, body []byte) {
+// postingsOf returns the postings apart from what stands in front of them; events is how many events the group has.
+func postingsOf(ords []uint32, events int, blks []Block) (head uint64, body []byte) {
 	n := uint64(len(ords))
-	if len(ords)*share <= events || len(ords) < 64 {
+	if len(ords)*commonShare <= events || len(ords) < 64 {
 		return n<<1 | postEvents, appendEvents(nil, ords)
 	}
 	// Ordinals and blocks both ascend: k goes through the ordinals once, and ords[from:k]

@@ -214,14 +214,20 @@ type Candidate struct {
 	Want []uint32
 	// Sure says that these do match, but for what is no condition: their times, serials and hosts.
 	Sure bool
-	// Met is how many of its events meet what is asked but for times, serials and hosts, where that is known (Counted): all of them, or as many as
-	// have the one value that a query of one condition asks for.
+	// Met is how many of its events meet what is asked but for times, serials and hosts, where that is known (Counted): of one that is sure, and where
+	// a query of one condition asks for one value.
 	Met     uint32
 	Counted bool
+
+	// Beside are the blocks of its frame, of hosts and times that the query asks for, of which no event may match.
+	Beside *Beside
 
 	before uint32 // events of its frame before its own
 	plain  bool   // no block of its frame up to this one is counted
 }
+
+// Beside are blocks that lie in a frame beside candidates.
+type Beside struct{ Blocks []Block }
 
 // Plan returns the blocks in which a query may match, in their order at rest; conds must
 // be the query's. It reads only the dictionaries of the conditions' fields and the block
@@ -262,8 +268,12 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 	}
 	var out []Candidate
 	var at inFrame
+	var beside *Beside
 	for i := range g.numBlocks() {
 		blk, host := rawBlock(g.blocks[i*blockSize:])
+		if !at.begun || at.frame != blk.Frame {
+			beside = &Beside{}
+		}
 		before, plain := at.next(&blk)
 		if q.StartMs != 0 && blk.MaxMs < q.StartMs || q.EndMs != 0 && blk.MinMs > q.EndMs ||
 			q.HasSerial && (q.Serial < blk.MinSerial || q.Serial > blk.MaxSerial) {
@@ -276,7 +286,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
-		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), before: before, plain: plain}
+		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i), Beside: beside, before: before, plain: plain}
 		if c.Sure {
 			c.Met, c.Counted = blk.Events, true
 		} else if decide && len(conds) == 1 && loose.values == 1 {
@@ -285,10 +295,16 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if set != nil {
 			n := set.count(blk.First, blk.First+blk.Events)
 			if n == 0 {
+				if blk.Host != "" { // that one has others' events
+					beside.Blocks = append(beside.Blocks, blk)
+				}
 				continue
 			}
 			if n < int(blk.Events) {
 				c.Want = set.list(blk.First, blk.First+blk.Events, n)
+			}
+			if c.Sure {
+				c.Met = uint32(n)
 			}
 		}
 		out = append(out, c)

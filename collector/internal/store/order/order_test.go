@@ -138,10 +138,12 @@ func TestDamagedFrames(t *testing.T) {
 		"odd templates": func(p *order.Piece) {
 			p.Frame.Version, p.Frame.Templates = group.Version, &order.Templates{Bytes: []byte{1, 2, 3, 4, 5, 6}}
 		},
-		"beyond the frame": func(p *order.Piece) { p.Blocks[0].Off = 1 << 31 },
-		"longer":           func(p *order.Piece) { p.Blocks[0].Len = 1<<32 - 1 },
-		"many events":      func(p *order.Piece) { p.Blocks[0].Events = 1<<32 - 1 },
-		"another form":     func(p *order.Piece) { p.Blocks[0].Counted = !p.Blocks[0].Counted },
+		"beyond the frame":       func(p *order.Piece) { p.Blocks[0].Off = 1 << 31 },
+		"longer":                 func(p *order.Piece) { p.Blocks[0].Len = 1<<32 - 1 },
+		"many events":            func(p *order.Piece) { p.Blocks[0].Events = 1<<32 - 1 },
+		"a wanted event too far": func(p *order.Piece) { p.Blocks[0].Want = []uint32{0, p.Blocks[0].Events} },
+		"wanted backwards":       func(p *order.Piece) { p.Blocks[0].Want = []uint32{1, 0} },
+		"another form":           func(p *order.Piece) { p.Blocks[0].Counted = !p.Blocks[0].Counted },
 	} {
 		t.Run(what, func(t *testing.T) {
 			got, err := run(t, q, 1<<40, changed(snap, q, change))

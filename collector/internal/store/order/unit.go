@@ -99,7 +99,11 @@ func (r *reader) each(u *unit, text []byte) error {
 	b := u.block
 	batches, rest := group.NewBatchReader(b.Batches, b.Batch, b.Events), text
 	u.list = make([]place, 0, min(b.Matches, b.Events, 1<<12))
-	for range b.Events {
+	want := b.Want
+	for i := range b.Events {
+		if b.Want != nil && len(want) == 0 {
+			break
+		}
 		one, more, err := store.CutText(rest, b.Counted)
 		if err != nil {
 			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
@@ -109,10 +113,19 @@ func (r *reader) each(u *unit, text []byte) error {
 		}
 		e := place{batch: batches.Next(), at: b.Place, off: uint32(len(text) - len(rest)), text: one}
 		rest = more
+		if b.Want != nil {
+			if want[0] != i {
+				continue
+			}
+			want = want[1:]
+		}
 		var is bool
 		if e.ms, e.serial, is = store.Decided(r.q, one, b.Counted, b.Sure, r.m.Typed); is {
 			u.list = append(u.list, e)
 		}
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("%w: event %d of %d is wanted", store.ErrDamaged, want[0], b.Events)
 	}
 	return nil
 }

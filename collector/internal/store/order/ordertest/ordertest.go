@@ -35,8 +35,14 @@ func Same(t testing.TB, snap store.Snapshot, q *query.Query, answer []string) {
 					t.Errorf("%+v: a block of %q, %d to %d, goes out", q, b.Host, b.MinMs, b.MaxMs)
 				}
 			}
-			if p.Frame != nil && size != p.Frame.Raw {
-				t.Errorf("%+v: blocks of %d bytes go out in a frame of %d", q, size, p.Frame.Raw)
+			if p.Frame != nil {
+				f := p.Piece.Frame
+				if size += f.BesideLen; size != p.Frame.Raw {
+					t.Errorf("%+v: blocks of %d bytes go out in a frame of %d", q, size, p.Frame.Raw)
+				}
+				if slices.ContainsFunc(f.Beside, func(host string) bool { return host == "" || !q.WantsNode(host) }) {
+					t.Errorf("%+v: blocks of %q go out beside others", q, f.Beside)
+				}
 			}
 			return add(p)
 		})
