@@ -191,8 +191,12 @@ func localLog(file string) (seen map[int]bool, holed bool, err error) {
 		if whole < len(text) && name != file {
 			return nil, false, fmt.Errorf("%s ends within a line: %.200q", name, text[whole:])
 		}
-		holed = name == file && bytes.IndexByte(text, 0) >= 0
-		all = append(all, text[:whole]...)
+		text = text[:whole]
+		if holed = name == file && bytes.IndexByte(text, 0) >= 0; holed { // a hole may begin where a line does, or within a number
+			lines := slices.Collect(bytes.Lines(text))
+			text = bytes.Join(slices.DeleteFunc(lines, func(line []byte) bool { return bytes.IndexByte(line, 0) >= 0 }), nil)
+		}
+		all = append(all, text...)
 	}
 	for _, line := range bytes.Split(bytes.TrimSuffix(all, []byte("\n")), []byte("\n")) {
 		if len(line) > 0 && !bytes.HasPrefix(line, []byte("node="+auditing+" type=")) {
