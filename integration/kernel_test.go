@@ -34,6 +34,11 @@ func openKernel(t *testing.T) *harness.Kernel {
 		}
 		kernelOpen.Store(false)
 	})
+	// The kernel's own queue is 64 records long. Where that is full, programs and a daemon that registers wait, and on a busy machine it
+	// misses to wake them: they go on after a minute (backlog_wait_time).
+	if r, err := harness.Run(time.Minute, "/sbin/auditctl", "-b", "8192"); err != nil || r.Code != 0 {
+		t.Fatalf("auditctl -b: %v %+v", err, r)
+	}
 	return k
 }
 

@@ -11,7 +11,9 @@ import (
 
 // TestLocalLog: of what was not synced, sectors may be zeros wherever they begin; of a rotated log, none may.
 func TestLocalLog(t *testing.T) {
-	line := func(n string) string { return "node=" + auditing + " type=USER msg=audit(1.000:1): " + numbered + n + " x\n" }
+	line := func(n string) string {
+		return "node=" + auditing + " type=USER msg=audit(1.000:1): " + numbered + n + " x\n"
+	}
 	zeros := strings.Repeat("\x00", 512)
 	for name, c := range map[string]struct {
 		newest, rotated string
