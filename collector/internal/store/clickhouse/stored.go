@@ -1,0 +1,144 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// latest is a collector's last batch, and the parts in which its events and what came behind it went: of each class the last one.
+type latest struct {
+	batch uint64
+	parts []store.Part
+}
+
+// day returns the day of the last batch; false where it is not known.
+func (l latest) day() (store.Day, bool) {
+	if len(l.parts) == 0 {
+		return 0, false
+	}
+	return l.parts[0].Day, true
+}
+
+// last reads which batches of each collector are the last that are stored. Of the one behind it there may be rows: it is stored again, or its collector is away.
+func (c *servers) last(ctx context.Context, first *shard) (all map[string]latest, err error) {
+	db := c.address.Database
+	err = first.ask(ctx, "SELECT store, max(batch) FROM "+db+".stored GROUP BY store", func() { all = map[string]latest{} }, func(scan func(...any) error) error {
+		var id string
+		var l latest
+		err := scan(&id, &l.batch)
+		all[id] = l
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Of which the parts are written: of the last batch of which there are rows, and of the last one of these that is stored.
+	var list []string
+	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches GROUP BY store", func() { list = nil }, func(scan func(...any) error) error {
+		var id string
+		var most, stored uint64
+		err := scan(&id, &most, &stored)
+		if _, is := all[id]; !is {
+			all[id] = latest{}
+		}
+		list = append(list, fmt.Sprintf("(%s, %d)", quote(id), stored), fmt.Sprintf("(%s, %d)", quote(id), most))
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return all, err
+	}
+	var rows map[string][]row
+	err = first.ask(ctx, "SELECT store, batch, day, part, class FROM "+db+".batches WHERE (store, batch) IN ("+strings.Join(slices.Compact(list), ", ")+")", func() { rows = map[string][]row{} }, func(scan func(...any) error) error {
+		var id string
+		var r row
+		var day int32
+		var n uint32
+		err := scan(&id, &r.batch, &day, &n, &r.class)
+		r.part = store.Part{Day: dayOf(day), N: int(n)}
+		rows[id] = append(rows[id], r)
+		return err
+	})
+	for id, l := range all {
+		all[id] = latest{batch: l.batch, parts: writtenOf(rows[id])}
+	}
+	return all, err
+}
+
+// writtenOf returns the parts that rows of a collector's last batches say are written: of the day of the last of them, the last one of each class.
+func writtenOf(rows []row) (parts []store.Part) {
+	most, day := uint64(0), store.Day(0)
+	for _, r := range rows {
+		if r.batch >= most {
+			most, day = r.batch, r.part.Day
+		}
+	}
+	by := map[string]store.Part{}
+	for _, r := range rows {
+		if was, is := by[r.class]; r.part.Day == day && (!is || was.N < r.part.N) {
+			by[r.class] = r.part
+		}
+	}
+	return slices.SortedFunc(maps.Values(by), store.Part.Compare)
+}
+
+// upTo is what rows of batches meet that are in an account.
+func upTo(last map[string]latest) string {
+	list := []string{}
+	for _, id := range slices.Sorted(maps.Keys(last)) {
+		list = append(list, fmt.Sprintf("(store = %s AND batch <= %d)", quote(id), last[id].batch))
+	}
+	if len(list) == 0 {
+		return "0"
+	}
+	return strings.Join(list, " OR ")
+}
+
+// isStored returns the parts of a batch that comes again: there are rows of it, with what it has, or these are gone with parts that were dropped since, as is told, or as may be
+// of one that is known to have been taken. Any other batch that has no number of its own would be lost if it were taken for one that is there: that is an error.
+func (e *Engine) isStored(ctx context.Context, first []*node, b *store.Sealed, last uint64, taken bool) (parts []store.Part, err error) {
+	rows := make([]row, 1)
+	if b.Division != nil {
+		rows = make([]row, len(b.Division.Classes))
+	}
+	next := places(b)
+	err = b.Each(func(_ string, ev *event.Event) error {
+		class, _ := next()
+		rows[class].count(ev)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, at := 0, uint64(0); i < len(rows); i++ {
+		rows[i].batch, rows[i].first = b.ID, at
+		at += rows[i].events
+	}
+	have, err := e.rowsOf(ctx, first, b.ID)
+	if err != nil {
+		return nil, fmt.Errorf("look whether batch %d is stored: %w", b.ID, err)
+	}
+	other := slices.ContainsFunc(have, func(r row) bool {
+		r.part, r.class = store.Part{}, ""
+		return !slices.Contains(rows, r)
+	})
+	parts = partsOf(have)
+	drops, err := e.dropsOf(ctx, first, e.opts.Store)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range drops {
+		if d.Part.Day == b.Day && d.First <= b.ID && b.ID <= d.Last {
+			parts = append(parts, d.Part)
+		}
+	}
+	if other || len(parts) == 0 && !taken {
+		return nil, fmt.Errorf("store batch %d: %w: the last one is %d", b.ID, ErrCopied, last)
+	}
+	return parts, nil
+}
