@@ -31,6 +31,9 @@ type Fleet struct {
 	Window int
 	// Gap is the time between two events of one sender.
 	Gap time.Duration
+	// Ahead is how many records a sender has at most that are not acknowledged: it makes no more
+	// while it is held back. 0: it makes them all the time.
+	Ahead int
 
 	senders []*fleetSender
 	stop    chan struct{}
@@ -132,7 +135,11 @@ func (s *fleetSender) stopped() bool {
 // due makes the records whose time has come; whole events only.
 func (s *fleetSender) due() {
 	if !s.stopped() {
-		s.made = max(s.made, int(time.Since(s.start)/s.f.Gap)*4)
+		due := int(time.Since(s.start)/s.f.Gap) * 4
+		if s.f.Ahead > 0 {
+			due = min(due, (s.acked+s.f.Ahead)/4*4)
+		}
+		s.made = max(s.made, due)
 	}
 }
 
