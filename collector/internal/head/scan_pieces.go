@@ -14,7 +14,7 @@ var _ store.PieceScanner = (*Head)(nil)
 
 // ScanPieces implements store.PieceScanner: what lies in memory comes first. Error: store.ErrNoPieces where the store gives none.
 func (h *Head) ScanPieces(ctx context.Context, q *query.Query, fn func(*store.Piece) error) (err error) {
-	if _, ok := h.events.(store.Pieced); !ok || q.Batches || q.After != nil || q.Origin || q.Limit > 0 {
+	if in, ok := h.events.(store.Pieced); !ok || q.Batches || q.After != nil || q.Origin || q.Limit > 0 || !in.InPieces(q) {
 		return store.ErrNoPieces
 	}
 	behind, err := h.catchUp(ctx)

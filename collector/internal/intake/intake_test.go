@@ -195,12 +195,16 @@ func TestOutcomes(t *testing.T) {
 	settle(nil)
 	settle(nil)
 	heard("first", "second", "<nil>")
+	settle(errors.New("third")) // so soon that the log says neither
+	heard("first", "second", "<nil>", "third")
+	settle(nil)
+	heard("first", "second", "<nil>", "third", "<nil>")
 	settle(fmt.Errorf("submit: %w", context.Canceled))
 	settle(journal.ErrClosed)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	heard("first", "second", "<nil>")
+	heard("first", "second", "<nil>", "third", "<nil>")
 	log := f.log.String()
 	if strings.Count(log, "records are not stored") != 1 || !strings.Contains(log, "look at the disk") || strings.Count(log, "stored again") != 1 {
 		t.Errorf("the log:\n%s", log)

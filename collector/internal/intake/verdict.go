@@ -79,9 +79,9 @@ func (in *Intake) Settle(b *Batch, err error, now time.Time) Verdict {
 }
 
 // report tells the log and the watcher of the disk why records are not stored, and that
-// they are again: what is the case by then, not each batch.
+// they are again: what is the case by then, not each batch. The log says the second where it has said the first.
 func (in *Intake) report() {
-	told := false // that records are not stored
+	told, said := false, false // the watcher, and the log, that records are not stored
 	for last := false; !last; {
 		select {
 		case <-in.changed:
@@ -90,11 +90,13 @@ func (in *Intake) report() {
 		}
 		if err := in.failure.Swap(nil); err != nil {
 			told = true
-			in.reportFailure(*err)
+			said = in.reportFailure(*err) || said
 		}
 		if told && !in.refusing.Load() {
-			told = false
-			in.cfg.Log.Info("records are stored again")
+			if said {
+				in.cfg.Log.Info("records are stored again")
+			}
+			told, said = false, false
 			in.cfg.Space.Outcome(nil)
 		}
 	}
@@ -105,11 +107,14 @@ func stops(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, journal.ErrClosed)
 }
 
-func (in *Intake) reportFailure(err error) {
+// reportFailure reports whether the log says it.
+func (in *Intake) reportFailure(err error) bool {
 	if !stops(err) {
 		in.cfg.Space.Outcome(err)
 	}
-	if ok, suppressed := in.refused.Allow(); ok {
+	ok, suppressed := in.refused.Allow()
+	if ok {
 		in.cfg.Log.Error("records are not stored, their senders are told to keep them: "+refusals[verdictOf(err)].remedy, "error", err, "suppressed", suppressed)
 	}
+	return ok
 }

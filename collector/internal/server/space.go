@@ -63,12 +63,15 @@ func (s *Server) makeRoom(ctx context.Context, reason string) (bool, error) {
 }
 
 // relieve has the journal's records put into the store, where they take a
-// twentieth of the space.
+// twentieth of the space, and what a cluster has of them leave the disk.
 func (s *Server) relieve(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, reliefTime)
 	defer cancel()
 	if err := s.head.Flush(ctx); err != nil && ctx.Err() == nil {
 		s.cfg.Log.Debug("emptying the journal on a full disk", "error", err)
+	}
+	if sp, err := store.Able[store.Spooler](s.store, "let events wait"); err == nil {
+		sp.GiveRoom()
 	}
 }
 

@@ -18,6 +18,8 @@ type Remote interface{ Remote() }
 type Spooler interface {
 	// Waiting says what waits. It asks nobody.
 	Waiting() Waiting
+	// GiveRoom has what the engine has by now leave the disk, which is full, however little that is. It waits for nothing.
+	GiveRoom()
 }
 
 // Asider is a store that sets aside what was damaged before its engine had it.

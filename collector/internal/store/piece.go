@@ -19,7 +19,10 @@ type PieceScanner interface {
 }
 
 // Pieced is implemented by a store whose snapshots are PieceScanners.
-type Pieced interface{ Pieced() }
+type Pieced interface {
+	// InPieces reports whether an answer in pieces costs less than one in order.
+	InPieces(q *query.Query) bool
+}
 
 // Piece is a part of an answer: events that match, in the order of the answer, or blocks in which there are some.
 type Piece struct {

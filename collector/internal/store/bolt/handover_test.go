@@ -342,3 +342,33 @@ func TestDeliveredGivesRoom(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Of a full disk what was delivered gives its room back, however little it is.
+func TestFullDiskGetsRoom(t *testing.T) {
+	t.Parallel()
+	clock := goneDay(1)
+	local, m := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return clock }}), storetest.NewMemory()
+	o := quick(local, m)
+	defer func() { must(t, o.Close()) }()
+	b := goneBatch(t, 1, 1)
+	storetest.Fill(b.Events, storetest.NewGenerator(1, storetest.Templates(t), 3, goneDay(1)), 20000)
+	must(t, o.Append(t.Context(), b))
+	empty(t, o)
+	size := func() uint64 {
+		st, err := local.Stats(t.Context())
+		must(t, err)
+		return st.DiskBytes
+	}
+	full := size()
+	local.appendMu.Lock()
+	clock = clock.Add(time.Hour)
+	local.appendMu.Unlock()
+	if o.GiveRoom(); full < 512<<10 {
+		t.Fatalf("a batch takes %d bytes", full)
+	}
+	for until := time.Now().Add(time.Minute); size() > full/2 && time.Now().Before(until); time.Sleep(time.Millisecond) {
+	}
+	if now := size(); now > full/2 {
+		t.Errorf("%d bytes of %d are left", now, full)
+	}
+}

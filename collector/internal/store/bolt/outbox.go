@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
@@ -48,6 +49,7 @@ type Outbox struct {
 	end   context.CancelFunc
 	wg    sync.WaitGroup
 	kick  chan struct{} // has an element when there may be something to deliver or to delete
+	tight atomic.Bool   // the disk is full
 	aside uint64        // the damaged group that is set aside and perhaps not deleted yet; the delivery's
 
 	noting sync.Mutex // guards drops; taken before the others

@@ -59,9 +59,19 @@ func (o *Outbox) deliver(ctx context.Context) error {
 	return o.giveRoom()
 }
 
-// giveRoom has the file that is written go where all that had waited there is delivered and it is large; see renew.
+// GiveRoom implements store.Spooler.
+func (o *Outbox) GiveRoom() {
+	o.tight.Store(true)
+	o.wake()
+}
+
+// giveRoom has the file that is written go where all that had waited there is delivered and it is large, or the disk is full; see renew.
 func (o *Outbox) giveRoom() error {
-	begun, err := o.local.renew(o.times.file / 16)
+	slack := o.times.file / 16
+	if o.tight.Swap(false) {
+		slack = o.times.file / 1024
+	}
+	begun, err := o.local.renew(slack)
 	switch {
 	case err != nil: // the next delivery tries again, and nothing else hangs on it
 		o.local.log.Warn("what was delivered keeps its room on the disk: no other file can be begun", "error", err)
