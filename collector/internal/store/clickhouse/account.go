@@ -140,6 +140,9 @@ func (a *account) settle(own string) {
 
 // with returns the account with the rows of one more batch of ours, or of what begins behind the last one; the account itself where it has these.
 func (a *account) with(own string, rows []row) *account {
+	if a == nil {
+		return nil
+	}
 	last, r := a.last[own], rows[0]
 	if r.batch < last.batch || r.batch == last.batch && last.batch != 0 && !slices.ContainsFunc(rows, func(r row) bool { return r.events == 0 && !slices.Contains(last.parts, r.part) }) {
 		return a
@@ -194,7 +197,7 @@ func (a *account) add(own string, r *row) {
 
 // without returns the account without some parts.
 func (a *account) without(hidden map[store.Part]bool) *account {
-	if len(hidden) == 0 {
+	if a == nil || len(hidden) == 0 {
 		return a
 	}
 	b := *a
@@ -207,6 +210,9 @@ func (a *account) without(hidden map[store.Part]bool) *account {
 
 // gone returns the account with one more part that is dropped.
 func (a *account) gone(part store.Part) *account {
+	if a == nil {
+		return nil
+	}
 	b := *a
 	b.dropped = maps.Clone(a.dropped)
 	if b.dropped == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -21,6 +22,7 @@ func TestClassesDroppedMeanwhile(t *testing.T) {
 	t.Run("with the last row", func(t *testing.T) { droppedWithLastRow(t, a) })
 	t.Run("between telling and mark", func(t *testing.T) { droppedBeforeMark(t, a) })
 	t.Run("left by who dropped it", func(t *testing.T) { droppedAndLeft(t, a) })
+	t.Run("dropped elsewhere", func(t *testing.T) { droppedElsewhere(t, a) })
 	t.Run("hosts of what is dropped", func(t *testing.T) { hostsDropped(t, a) })
 	t.Run("at any insert", func(t *testing.T) { droppedAtAnyInsert(t, a) })
 }
@@ -146,6 +148,36 @@ func droppedAndLeft(t *testing.T, a *Address) {
 	must(t, engineOf(t, a, "z").delete(t.Context(), &drop{part: d.part["web*"], class: "web*"}))
 	if list := untold(t, d.x, d.second, 30); list != nil {
 		t.Errorf("of %q nothing is told", list)
+	}
+}
+
+// One answer at most fails of who does not know yet that another has dropped a part: the next question asks what there is.
+func droppedElsewhere(t *testing.T, a *Address) {
+	d := newDropping(t, a, 50)
+	z := engineOf(t, a, "z")
+	if n := d.found(t, z); n != 24 {
+		t.Fatalf("%d events before", n)
+	}
+	must(t, d.y.Drop(t.Context(), d.part["web*"], "retain"))
+	start, n := storetest.Start.UnixMilli()+10_000*int64(d.time), 0
+	ask := func() error {
+		n = 0
+		return store.Scan(t.Context(), z, &query.Query{StartMs: start, EndMs: start + 4999}, func(*event.Event) error { n++; return nil })
+	}
+	if err := ask(); !errors.Is(err, ErrCluster) {
+		t.Errorf("of what was dropped meanwhile: %v", err)
+	}
+	if err := ask(); err != nil || n != 16 {
+		t.Errorf("asked again: %d events, %v", n, err)
+	}
+}
+
+// Where the account is forgotten meanwhile, for the cluster is another one, what a batch or a drop would add to it is not added.
+func TestForgottenAccount(t *testing.T) {
+	e := &Engine{}
+	e.takeIn([]row{{batch: 1}})
+	if e.account.gone(store.Part{}).without(map[store.Part]bool{{}: true}) != nil {
+		t.Error("there is an account")
 	}
 }
 

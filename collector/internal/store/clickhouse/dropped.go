@@ -151,6 +151,7 @@ func (s *snapshot) still(ctx context.Context, a *account) error {
 		}
 	}
 	if len(gone) > 0 {
+		s.e.outdated(a)
 		return fmt.Errorf("%w: another collector has dropped %s during this answer: ask again", ErrCluster, strings.Join(gone, ", "))
 	}
 	return nil

@@ -181,6 +181,17 @@ func (e *Engine) read(r *reading) {
 	}
 }
 
+// outdated has the next question read the account that an answer was of.
+func (e *Engine) outdated(a *account) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.account != nil && e.account.read.Equal(a.read) {
+		b := *e.account
+		b.read = time.Time{}
+		e.account = &b
+	}
+}
+
 // now returns the account as it is; nil where it was not read yet.
 func (e *Engine) now() (*account, error) {
 	e.mu.Lock()
