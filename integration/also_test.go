@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/internal/testca"
 )
 
@@ -27,7 +28,7 @@ func TestAlso(t *testing.T) {
 	var all []*harness.Collector
 	var addrs []string
 	for range 3 {
-		port, err := harness.FreePort()
+		port, err := need.FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}

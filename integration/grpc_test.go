@@ -46,7 +46,7 @@ func startGRPC(t *testing.T, pki string) *grpcCollector {
 // startGRPCWith starts one with further flags.
 func startGRPCWith(t *testing.T, pki string, flags ...string) *grpcCollector {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

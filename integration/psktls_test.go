@@ -160,7 +160,7 @@ func checkState(t *testing.T, got, want psktls.ConnectionState) {
 
 func startNewestAuditd(t *testing.T, program, dir string, more map[string]string) (addr, log string) {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

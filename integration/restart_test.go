@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // steady is ten audited events a second, each with a name of its own.
@@ -204,7 +205,7 @@ func TestPluginRestarted(t *testing.T) {
 	stockPeers(t)
 	k := openKernel(t)
 	dir := t.TempDir()
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

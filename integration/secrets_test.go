@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // Nothing that either program logs, prints or stores has a secret in it: pre-shared keys, tokens,
@@ -125,7 +126,7 @@ func TestSecretsAreNeverLogged(t *testing.T) {
 // port returns a port that is free.
 func port(t *testing.T) int {
 	t.Helper()
-	n, err := harness.FreePort()
+	n, err := need.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

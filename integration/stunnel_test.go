@@ -87,7 +87,7 @@ func (s *tunnels) secrets(name, text string) string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // hostLoad is what the audited program does.
@@ -143,7 +144,7 @@ func ourSide(b *bench, h *host) (*harness.Proc, error) {
 	if err := os.WriteFile(conf, []byte(text), 0o640); err != nil {
 		return nil, err
 	}
-	web, err := harness.FreePort()
+	web, err := need.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // slowLink is the bandwidth of the third link, in bytes a second: 10 Mbit/s.
@@ -136,7 +137,7 @@ func tlsFlags(pki, name string) []string {
 // grpcServer is a collector whose address is that of gRPC.
 func grpcServer(pki string) serverKind {
 	return serverKind{"ours grpc", func(b *bench, dir string) (string, *harness.Proc, error) {
-		port, err := harness.FreePort()
+		port, err := need.FreePort()
 		if err != nil {
 			return "", nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -32,7 +33,7 @@ type victoria struct {
 
 // startVictoria starts VictoriaLogs on loopback with its data in a folder and waits until it answers.
 func startVictoria(program, dir string) (*victoria, error) {
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,23 +101,6 @@ func ModuleRoot() (string, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
-}
-
-// FreePort returns a TCP port on which nobody listens at present; the stock auditd cannot
-// choose one itself. The port is not in the range from which the kernel assigns ports to
-// clients: a client connection of an earlier load that is still closing would keep a
-// server from listening on that port on all addresses.
-func FreePort() (int, error) {
-	var failed error
-	for range 100 {
-		port := 12000 + rand.IntN(18000)
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err == nil {
-			return port, l.Close()
-		}
-		failed = err
-	}
-	return 0, fmt.Errorf("no free port: %w", failed)
 }
 
 // listening says whether a socket listens on port, without connecting to it: a

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // Collector is a running `collector serve`.
@@ -58,13 +60,13 @@ func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 	port := o.Port
 	var err error
 	if port == 0 {
-		if port, err = FreePort(); err != nil {
+		if port, err = need.FreePort(); err != nil {
 			return nil, err
 		}
 	}
 	web := o.HTTP
 	if web == 0 {
-		if web, err = FreePort(); err != nil {
+		if web, err = need.FreePort(); err != nil {
 			return nil, err
 		}
 	}

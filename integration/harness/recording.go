@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // A jail is a folder with copies of everyday programs in it. Rules on those
@@ -189,7 +191,7 @@ func Record(dir string, bins *Binaries, format string, rounds int) (text []byte,
 			return nil, err
 		}
 	}
-	port, err := FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 const (
@@ -34,7 +36,7 @@ func (a *Auditd) Addr() string { return "127.0.0.1:" + strconv.Itoa(a.Port) }
 // the kernel, with its files below dir. The options are added to its configuration or
 // replace the harness's own (tcp_max_per_addr, flush, …).
 func StartAuditdServer(dir string, options map[string]string) (*Auditd, error) {
-	port, err := FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		return nil, err
 	}

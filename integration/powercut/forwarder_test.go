@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/internal/testca"
 )
 
@@ -109,7 +110,7 @@ func prepare(t *testing.T) *hosts {
 
 // listen chooses an address for gRPC, and returns the collector's flags for it.
 func (h *hosts) listen() (addr string, flags []string, err error) {
-	port, err := harness.FreePort()
+	port, err := need.FreePort()
 	if err != nil {
 		return "", nil, err
 	}
