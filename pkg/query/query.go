@@ -161,6 +161,8 @@ type Query struct {
 	// After, if not nil, asks for the part of the answer after that position. Only a Scan
 	// of a collector's store has positions.
 	After *Cursor
+	// Names says that a Tally is for the values alone: those of events near a time's edge may count, too, where that saves reading them. Matching ignores it.
+	Names bool
 	// Types are the record types wanted: an event matches if one of its records has one
 	// of them. Empty selects all types.
 	Types []uint32

@@ -473,7 +473,9 @@ type TallyRequest struct {
 	// event a value of each of the others, in their order.
 	Fields []uint32 `protobuf:"varint,3,rep,packed,name=fields,proto3" json:"fields,omitempty"`
 	// Without fields: count no further than so many; 0 is no limit.
-	Limit         uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// With fields, it is the values that are asked for: events near the times' edges may count, too.
+	Names         bool `protobuf:"varint,5,opt,name=names,proto3" json:"names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +536,13 @@ func (x *TallyRequest) GetLimit() uint64 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *TallyRequest) GetNames() bool {
+	if x != nil {
+		return x.Names
+	}
+	return false
 }
 
 // TextRequest is the words of `collector search`, without the program's name. Words
@@ -6331,14 +6340,15 @@ const file_fleet_proto_rawDesc = "" +
 	"conditions\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x16\n" +
 	"\x06origin\x18\x04 \x01(\bR\x06origin\x12\x18\n" +
-	"\abatches\x18\x05 \x01(\bR\abatches\"\x97\x01\n" +
+	"\abatches\x18\x05 \x01(\bR\abatches\"\xad\x01\n" +
 	"\fTallyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12?\n" +
 	"\n" +
 	"conditions\x18\x02 \x01(\v2\x1f.auditfleet.fleet.v1.ConditionsR\n" +
 	"conditions\x12\x16\n" +
 	"\x06fields\x18\x03 \x03(\rR\x06fields\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x04R\x05limit\"=\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\x12\x14\n" +
+	"\x05names\x18\x05 \x01(\bR\x05names\"=\n" +
 	"\vTextRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05words\x18\x02 \x03(\fR\x05words\"Q\n" +

@@ -137,7 +137,7 @@ func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 
 // Tally implements query.Source. Errors: ErrQuery for a collector that cannot count so.
 func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	req := &fleet.TallyRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit}
+	req := &fleet.TallyRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit, Names: q.Names}
 	for _, f := range fields {
 		req.Fields = append(req.Fields, uint32(f))
 	}

@@ -15,7 +15,7 @@ func fromTallyRequest(req *fleet.TallyRequest) (*query.Query, []query.Field, err
 	if err != nil {
 		return nil, nil, err
 	}
-	q.Limit = req.GetLimit()
+	q.Limit, q.Names = req.GetLimit(), req.GetNames()
 	if len(req.GetFields()) > 0 && (!q.Countable() || q.Limit > 0) {
 		return nil, nil, fmt.Errorf("%w: the values of fields, of more than times, hosts and senders", ErrQuery)
 	}

@@ -82,7 +82,7 @@ func tellNear(ctx context.Context, src api.Source, memory *query.Memory, m *sear
 	var x query.Extractor
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	for days := 0; ; days = max(1, 2*days) {
-		q := &query.Query{Memory: memory}
+		q := &query.Query{Names: true, Memory: memory}
 		if days < missingDays {
 			q.StartMs = today.AddDate(0, 0, -days).UnixMilli()
 		}

@@ -1,7 +1,9 @@
 package group
 
 import (
+	"encoding/binary"
 	"slices"
+	"sort"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/varint"
@@ -28,12 +30,14 @@ func (g *Group) has(f query.Field) bool {
 
 // Tally adds to t the events of the blocks that lie wholly within the query's time and
 // nodes: by their number, and for each of fields by its values. A block that the query or a field of time cuts is in
-// Rest instead, as is one with odd events only, and all blocks of a group that is too old.
+// Rest instead, as is one with odd events only, and all blocks of a group that is too old. Where the values alone are wanted (Query.Names), those of
+// all blocks are added.
 func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Uncounted, err error) {
 	all, err := g.Plan(q, nil)
 	if err != nil {
 		return out, err
 	}
+	names := q.Names && len(q.Nodes) == 0 && len(q.From) == 0 && !t.Combines()
 	var apart bitset // events that are not counted
 	if len(fields) > 0 {
 		if apart, err = g.having(query.Apart(fields)); err != nil {
@@ -61,7 +65,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			odd = apart.list(b.First, b.First+b.Events, apart.count(b.First, b.First+b.Events))
 		}
 		// Time 0 is that of lines that are no records: nothing finds them.
-		if c.Want != nil || b.MinMs == 0 || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 ||
+		if c.Want != nil || b.MinMs == 0 || !names && (q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs) || b.Host == "" && len(q.Nodes) > 0 ||
 			!t.Placeable(b.Host, b.MinMs, b.MaxMs) || len(odd) > 0 && len(odd) == int(b.Events) {
 			out.Rest = append(out.Rest, c)
 			continue
@@ -73,7 +77,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			out.Odd = append(out.Odd, c)
 		}
 	}
-	if n == len(counted) && !t.Combines() {
+	if (n == len(counted) || names) && !t.Combines() {
 		counted = nil // all: the counts in front of the postings are enough
 	}
 	switch {
@@ -218,20 +222,17 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 func (g *Group) eachIn(p []byte, counted []bool, fn func(blk int, events int64)) error {
 	r := varint.NewReader(p)
 	head := r.Uvarint()
-	blk := 0
-	end := func() uint64 {
-		b, _ := rawBlock(g.blocks[blk*blockSize:])
-		return uint64(b.First) + uint64(b.Events)
-	}
 	if head&1 == postEvents {
-		last, ord := end(), uint64(0)
+		blk, last, ord := 0, g.endOf(0), uint64(0)
 		for k := head >> 1; k > 0 && !r.Bad(); k-- {
 			if ord += r.Uvarint(); ord >= g.Summary.Events {
 				return damaged("a posting of event %d of %d", ord, g.Summary.Events)
 			}
-			for ord >= last {
-				blk++
-				last = end()
+			if ord >= last {
+				if blk = g.blockOf(ord, blk+1); blk == len(counted) {
+					return damaged("event %d is of no block", ord)
+				}
+				last = g.endOf(blk)
 			}
 			if counted[blk] {
 				fn(blk, 1)
@@ -253,4 +254,22 @@ func (g *Group) eachIn(p []byte, counted []bool, fn func(blk int, events int64))
 		return damaged("postings that end early")
 	}
 	return nil
+}
+
+// endOf returns the ordinal behind a block's last event.
+func (g *Group) endOf(blk int) uint64 {
+	b := g.blocks[blk*blockSize:]
+	return uint64(binary.LittleEndian.Uint32(b[16:])) + uint64(binary.LittleEndian.Uint32(b[20:]))
+}
+
+// blockOf returns the block of an event, of those from one on, or their number. It looks in steps that become larger: of most values the next event is near, of
+// a seldom one it is not.
+func (g *Group) blockOf(ord uint64, from int) int {
+	most := g.numBlocks()
+	low, high := from, from
+	for step := 1; high < most && g.endOf(high) <= ord; step *= 2 {
+		low, high = high+1, high+step
+	}
+	high = min(high, most)
+	return low + sort.Search(high-low, func(i int) bool { return g.endOf(low+i) > ord })
 }

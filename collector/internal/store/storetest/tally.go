@@ -41,6 +41,7 @@ func testTally(t *testing.T, env Env) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	everything := readAll(t, s, &query.Query{})
 	third := (st.MaxMs - st.MinMs) / 3
 	for name, q := range map[string]*query.Query{
 		"all":         {},
@@ -64,6 +65,19 @@ func testTally(t *testing.T, env Env) {
 		} {
 			t.Run(name+", "+which, func(t *testing.T) { same(t, all.of(fields), tallyOf(t, s, q, fields)) })
 		}
+		t.Run(name+", the values alone", func(t *testing.T) {
+			got := valuesOf(t, s, q, indexed())
+			for v := range all.values {
+				if v.field < query.FieldNode && !got[v] {
+					t.Errorf("%s %q is not among the values", v.field, v.text)
+				}
+			}
+			for v := range got {
+				if everything.values[v] == 0 {
+					t.Errorf("no event has %s %q", v.field, v.text)
+				}
+			}
+		})
 		for which, fields := range combinations() {
 			t.Run(name+", "+which, func(t *testing.T) { same(t, flat(all.each[which]), combinationsOf(t, s, q, fields)) })
 		}
@@ -238,6 +252,31 @@ func combinationsOf(t *testing.T, s store.Store, q *query.Query, fields []query.
 		t.Fatal(err)
 	}
 	return flat(sum, rest)
+}
+
+// valuesOf returns which values a query's events have, and maybe others near them.
+func valuesOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[valued]bool {
+	t.Helper()
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	names := *q
+	names.Names = true
+	var given counts
+	sum, err := snap.Tally(context.Background(), &names, fields, func(ev *event.Event) error { given.add(ev); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[valued]bool{}
+	for v := range given.values {
+		out[v] = true
+	}
+	for _, f := range fields {
+		sum.Of(f).Each(func(v string, _ int64) { out[valued{f, v}] = true })
+	}
+	return out
 }
 
 // tallyOf counts the values of a query's events by a tally.
