@@ -100,6 +100,16 @@ func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event)
 // begin adds f to the followers and gives what was there at that moment:
 // nothing becomes complete between the two. What is not complete then comes when it is.
 func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*event.Event) error) (err error) {
+	if q.StartMs != 0 {
+		// Of an engine elsewhere nothing is known at first: it is waited for now, and not with the lock held, without which no record is taken.
+		first, err := h.events.Snapshot(ctx)
+		if err != nil {
+			return fmt.Errorf("search the store: %w", err)
+		}
+		if err := first.Close(); err != nil {
+			return err
+		}
+	}
 	h.mu.Lock()
 	if len(h.followers) >= MaxFollowers {
 		h.mu.Unlock()

@@ -132,7 +132,7 @@ func (b *block) field(f query.Field, v []byte) {
 // same makes a column of one value.
 func same[T any](v T, n int) []T { return slices.Repeat([]T{v}, n) }
 
-// insert stores the block's rows on a quorum of the shard; see servers.insert.
+// insert stores the block's rows on a quorum of the shard; see servers.insertBlock.
 func (b *block) insert(ctx context.Context) (again bool, err error) {
 	if b.n == 0 {
 		return false, nil
@@ -147,7 +147,9 @@ func (b *block) insert(ctx context.Context) (again bool, err error) {
 		}
 	}
 	columns = append(columns, b.others)
-	return b.e.cluster.insert(ctx, b.nodes, insertion(b.e.cluster.address.Database), columns)
+	parts := slices.Clone(b.part)
+	slices.Sort(parts)
+	return b.e.cluster.insertBlock(ctx, b.nodes, insertion(b.e.cluster.address.Database), columns, len(slices.Compact(parts)))
 }
 
 // shardOf is which of so many shards an event belongs to. It never changes: what is stored again comes to the same shard.

@@ -2,7 +2,9 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
@@ -11,8 +13,13 @@ import (
 // quorumTime is how long an insert waits for its quorum.
 const quorumTime = 30 * time.Second
 
-// insert inserts columns as one block, on a quorum of a shard's servers. again says that it was inserted more than once, of which ClickHouse may not have known.
+// insert inserts columns as one block, on a quorum of a shard's servers.
 func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) (again bool, err error) {
+	return c.insertBlock(ctx, nodes, sql, columns, 2)
+}
+
+// insertBlock is insert for a block with rows of so many partitions. again says that some of it may have been inserted more than once, of which ClickHouse may not have known.
+func (c *servers) insertBlock(ctx context.Context, nodes []*node, sql string, columns []any, partitions int) (again bool, err error) {
 	if c.fault != nil {
 		if err := c.fault(); err != nil {
 			return false, err
@@ -28,9 +35,10 @@ func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns
 		settings["insert_quorum"] = q
 		settings["insert_quorum_timeout"] = int(quorumTime.Milliseconds())
 	}
-	tries := 0
+	maybe := false // what was tried before is there
 	err = c.on(ctx, nodes, func(ctx context.Context, n *node) (err error) {
-		tries++
+		again = again || maybe
+		maybe = false
 		// The connection's deadline is the context's.
 		ctx, cancel := context.WithTimeout(ctx, 2*quorumTime)
 		defer cancel()
@@ -48,7 +56,26 @@ func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns
 				return fmt.Errorf("column %d: %w", i, err)
 			}
 		}
-		return batch.Send()
+		err = batch.Send()
+		maybe = err != nil && !refused(err, partitions)
+		return err
 	})
-	return tries > 1, err
+	return again, err
+}
+
+// refused reports whether nothing of a block that failed so was inserted. Where several collectors store in one shard they wait for each other so (286), all the time.
+func refused(err error, partitions int) bool {
+	var e *ch.Exception
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code {
+	case 285: // before the first of its partitions is written
+		return true
+	case 286: // likewise, by these words; by others behind some
+		return partitions == 1 || strings.Contains(e.Message, "previous write has not been satisfied")
+	case 242:
+		return partitions == 1
+	}
+	return false
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -84,8 +85,8 @@ func (m *moving) joined(rows []found) []store.Found {
 	return out
 }
 
-// moved returns what rows meet that may be one event together, of several collectors: their hosts' minutes. "" says that there are none; ok is false where they are
-// too many to be said.
+// moved returns what rows meet that may be one event together, of several collectors: the minutes of which several have events of one host, with the host, or without where these
+// are too many. "" says that there are none; ok is false where they are too many all the same.
 func (x *question) moved(ctx context.Context, q *query.Query) (condition string, ok bool, err error) {
 	if !x.account.several || q.Own {
 		return "", true, nil
@@ -116,27 +117,49 @@ func (x *question) moved(ctx context.Context, q *query.Query) (condition string,
 	if days := x.account.days(q); days != "" {
 		all = append(all, days)
 	}
-	var minutes []string
+	minutes := fmt.Sprintf(" FROM (SELECT node, intDiv(ts_ms, %d) AS m%s GROUP BY node, m HAVING min(store) != max(store))", minute, rowsOf(x.table(), all, x.seen))
+	list, err := x.list(ctx, "SELECT DISTINCT node, m"+minutes, func(scan func(...any) error) (string, error) {
+		var node string
+		var m int64
+		err := scan(&node, &m)
+		return fmt.Sprintf("(%s, %d)", quote(node), m), err
+	})
+	if len(list) == 0 || err != nil || len(list) <= maxList {
+		return in(fmt.Sprintf("(node, intDiv(ts_ms, %d))", minute), list), true, err
+	}
+	// Many hosts move in the same minutes, when a collector ends.
+	list, err = x.list(ctx, "SELECT DISTINCT m"+minutes, func(scan func(...any) error) (string, error) {
+		var m int64
+		err := scan(&m)
+		return strconv.FormatInt(m, 10), err
+	})
+	return in(fmt.Sprintf("intDiv(ts_ms, %d)", minute), list), len(list) <= maxList, err
+}
+
+// list returns what all shards answer, each once, and no more than one too many.
+func (x *question) list(ctx context.Context, sql string, row func(scan func(...any) error) (string, error)) (all []string, err error) {
 	for _, shard := range x.shards {
 		var some []string
-		sql := fmt.Sprintf("SELECT DISTINCT node, intDiv(ts_ms, %d) FROM (SELECT node, ts_ms, serial%s GROUP BY node, ts_ms, serial HAVING uniqExact(store) > 1) LIMIT %d",
-			minute, rowsOf(x.table(), all, x.seen), maxList+1)
-		err := shard.ask(ctx, sql, func() { some = nil }, func(scan func(...any) error) error {
-			var node string
-			var at int64
-			err := scan(&node, &at)
-			some = append(some, fmt.Sprintf("(%s, %d)", quote(node), at))
+		err := shard.ask(ctx, sql+fmt.Sprintf(" LIMIT %d", maxList+1), func() { some = nil }, func(scan func(...any) error) error {
+			s, err := row(scan)
+			some = append(some, s)
 			return err
 		})
 		if err != nil {
-			return "", false, fmt.Errorf("find what several collectors have of hosts that moved: %w", err)
+			return nil, fmt.Errorf("find what several collectors have of hosts that moved: %w", err)
 		}
-		minutes = append(minutes, some...)
+		all = append(all, some...)
 	}
-	if len(minutes) == 0 {
-		return "", true, nil
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// in is the condition that something is in a list; "" where that is empty.
+func in(what string, list []string) string {
+	if len(list) == 0 {
+		return ""
 	}
-	return fmt.Sprintf("(node, intDiv(ts_ms, %d)) IN (%s)", minute, strings.Join(minutes, ", ")), len(minutes) <= maxList, nil
+	return what + " IN (" + strings.Join(list, ", ") + ")"
 }
 
 // minute is in ms.

@@ -105,9 +105,7 @@ func (x *question) counting(ctx context.Context, q *query.Query, fields []query.
 	if len(apart) > 0 {
 		c.apart = "(" + strings.Join(apart, " OR ") + ")"
 	}
-	if c.repeated, c.where, ok = x.account.repeated(q); !ok {
-		return nil, nil //nolint:nilnil // it cannot
-	}
+	c.repeated, c.where = x.account.repeated(q)
 	if nodes {
 		ok, err = c.only(ctx, "node", q.WantsNode)
 	}

@@ -1,10 +1,10 @@
 package clickhouse
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -105,29 +105,70 @@ func (c *counting) from(and string, columns ...string) string {
 	return fmt.Sprintf(" FROM (SELECT %s%s UNION ALL SELECT %s FROM (SELECT %s%s LIMIT 1 BY %s))", needed, once, needed, strings.Join(columns, ", "), again, key)
 }
 
-// repeated is what rows meet of which there may be others with the same key, among those of the query's time; "": there are none. where narrows them
-// to their partitions. ok is false where they are too many to be named.
-func (a *account) repeated(q *query.Query) (condition, where string, ok bool) {
-	var list, batches []string
-	days, said := map[int32]bool{}, map[repeated]bool{}
+// mostRuns is of how many runs of batches a statement names those that may be there twice.
+const mostRuns = 200
+
+// batchRun is batches of one store, from and to both within.
+type batchRun struct {
+	store    string
+	from, to uint64
+}
+
+// repeated is what rows meet of which there may be others with the same key, among those of the query's time; "": there are none. More rows may meet it: they are
+// counted with more work, and not otherwise. where narrows them to their partitions and batches.
+func (a *account) repeated(q *query.Query) (condition, where string) {
+	var runs []batchRun
+	days := map[int32]bool{}
 	for _, r := range a.again {
-		once := r
-		if once.part.N = 0; said[once] { // it is in several parts
-			continue
-		}
 		if p := a.parts[r.part]; p != nil && outside(p, q) {
 			continue
 		}
-		said[once] = true
-		list, batches = append(list, fmt.Sprintf("(%s, %d)", quote(r.store), r.batch)), append(batches, strconv.FormatUint(r.batch, 10))
+		runs = append(runs, batchRun{r.store, r.batch, r.batch})
 		days[dayNumber(r.part.Day)] = true
 	}
-	if len(list) == 0 {
-		return "", "", true
+	if len(runs) == 0 {
+		return "", ""
 	}
-	var of []string
-	for _, day := range slices.Sorted(maps.Keys(days)) {
-		of = append(of, fmt.Sprintf("day = %d", day))
+	slices.SortFunc(runs, func(a, b batchRun) int { return cmp.Or(cmp.Compare(a.store, b.store), cmp.Compare(a.from, b.from)) })
+	runs = slices.Compact(runs) // it is in several parts
+	joined := fewer(runs)
+	var list, batches, of []string
+	for _, r := range joined {
+		between := fmt.Sprintf("batch >= %d AND batch <= %d", r.from, r.to)
+		list, batches = append(list, fmt.Sprintf("(store = %s AND %s)", quote(r.store), between)), append(batches, "("+between+")")
 	}
-	return "(store, batch) IN (" + strings.Join(list, ", ") + ")", "(" + strings.Join(of, " OR ") + ") AND batch IN (" + strings.Join(batches, ", ") + ")", len(list) <= maxList
+	if where = strings.Join(batches, " OR "); len(joined) == len(runs) { // else there are batches between, of any day
+		for _, day := range slices.Sorted(maps.Keys(days)) {
+			of = append(of, fmt.Sprintf("day = %d", day))
+		}
+		where = strings.Join(of, " OR ") + ") AND (" + where
+	}
+	return "(" + strings.Join(list, " OR ") + ")", "(" + where + ")"
+}
+
+// fewer puts runs of one store together, those that are nearest first, until they are no more than can be named; of more stores than that, it does what it can.
+func fewer(runs []batchRun) []batchRun {
+	if len(runs) <= mostRuns {
+		return runs
+	}
+	var gaps []uint64
+	for i := 1; i < len(runs); i++ {
+		if runs[i].store == runs[i-1].store {
+			gaps = append(gaps, runs[i].from-runs[i-1].to)
+		}
+	}
+	slices.Sort(gaps)
+	most := uint64(0) // a gap up to which runs are joined
+	if n := len(runs) - mostRuns; len(gaps) > 0 {
+		most = gaps[min(n, len(gaps))-1]
+	}
+	out := runs[:1:1]
+	for _, r := range runs[1:] {
+		if last := &out[len(out)-1]; last.store == r.store && r.from-last.to <= most {
+			last.to = r.to
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
 }

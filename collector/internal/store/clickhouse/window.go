@@ -18,6 +18,8 @@ const (
 	windowBytes = 8 << 20
 	// firstRows is how many rows the first window has about: who asks for the newest few reads no more.
 	firstRows = 256
+	// mostWindows is of how many times it is counted at once: a host may have an event in each minute of centuries.
+	mostWindows = 1 << 16
 )
 
 // widths are the times by which rows are counted, in ms; each divides the one before.
@@ -70,16 +72,30 @@ func rowsOf(table string, narrow, seen []string) string {
 
 // read calls give with the rows of each window, in order.
 func (r *reader) read(ctx context.Context, give func([]found) error) error {
-	list, err := r.count(ctx, "", widths[0])
-	if err != nil {
-		return err
+	begun, and := false, ""
+	for {
+		list, err := r.count(ctx, and, widths[0])
+		if err != nil {
+			return err
+		}
+		if err := r.windows(ctx, list, 0, &begun, give); err != nil || len(list) < mostWindows {
+			return err
+		}
+		if last := list[len(list)-1]; r.reverse {
+			and = fmt.Sprintf("ts_ms < %d", last.from)
+		} else {
+			and = fmt.Sprintf("ts_ms > %d", last.to)
+		}
 	}
-	return r.windows(ctx, list, 0, new(bool), give)
 }
 
-// count counts rows by times of a width.
+// count counts rows by times of a width, of the first mostWindows that there are.
 func (r *reader) count(ctx context.Context, and string, width int64) (list []window, err error) {
-	sql := fmt.Sprintf("SELECT intDiv(ts_ms, %d) AS w, count(), sum(size)%s GROUP BY w ORDER BY w", width, r.from(and))
+	by := "w"
+	if r.reverse {
+		by = "w DESC"
+	}
+	sql := fmt.Sprintf("SELECT intDiv(ts_ms, %d) AS w, count(), sum(size)%s GROUP BY w ORDER BY %s LIMIT %d", width, r.from(and), by, mostWindows)
 	err = r.shard.ask(ctx, sql, func() { list = nil }, func(scan func(...any) error) error {
 		var w int64
 		var x window
@@ -88,9 +104,6 @@ func (r *reader) count(ctx context.Context, and string, width int64) (list []win
 		list = append(list, x)
 		return err
 	})
-	if r.reverse {
-		slices.Reverse(list)
-	}
 	return list, err
 }
 
