@@ -74,7 +74,7 @@ type StoreSample struct {
 	Held         int    `metric:"held_partitions" help:"Partitions on hold."`
 	HeldBytes    uint64 `metric:"held_bytes" help:"Size on disk of the partitions on hold."`
 	HoldsBroken  bool   `metric:"holds_broken" help:"1 while the list of holds can't be believed: then everything is on hold."`
-	ClockDoubted bool   `metric:"clock_doubted" help:"1 while max_days does not count from the clock's day: that is far beyond the last stored one."`
+	ClockDoubted bool   `metric:"clock_doubted" help:"1 while max_days does not count from the clock's day: that is far beyond the last stored one, or more than a day from the cluster's."`
 }
 
 // SealSample holds the numbers of the store's log.

@@ -92,8 +92,8 @@ type Keeper struct {
 	// passed has the parts that were said to be passed over, and why; guarded by drop.
 	passed map[store.Part]string
 	all    int // how many there were when all was last said to be on hold; guarded by drop
-	// doubted is true while max_days does not count from the clock's day.
-	doubted atomic.Bool
+	// doubted is true while max_days does not count from the clock's day, and apart while that is not the day of the servers that have the events.
+	doubted, apart atomic.Bool
 }
 
 // New makes a Keeper. It drops nothing before Run.
@@ -116,8 +116,26 @@ func (k *Keeper) Limits() Limits { return *k.limits.Load() }
 func (k *Keeper) Apply() { k.now.Set() }
 
 // ClockDoubted reports whether max_days waits for the clock, which is far beyond the last
-// day of which something is stored.
-func (k *Keeper) ClockDoubted() bool { return k.doubted.Load() }
+// day of which something is stored, or far from that of the servers that have the events.
+func (k *Keeper) ClockDoubted() bool { return k.doubted.Load() || k.apart.Load() }
+
+// today returns the day by which parts are old; false where nobody knows it. One clock goes for all collectors whose events lie together, that of the servers: one
+// with a wrong clock would drop what the others have just stored.
+func (k *Keeper) today(st *store.Stats) (day store.Day, ok bool) {
+	own := k.cfg.Now()
+	if st.Now.IsZero() {
+		return store.DayOf(own), true
+	}
+	ok = store.ClocksAgree(own, st.Now)
+	if k.apart.Swap(!ok) == ok {
+		if ok {
+			k.cfg.Log.Info("this machine's clock agrees with the cluster's: days are dropped as ever")
+		} else {
+			k.cfg.Log.Error("nothing is dropped: this machine's clock and the cluster's are more than a day apart; put right the one that is wrong", "own", own.UTC().Format(time.RFC3339), "cluster", st.Now.UTC().Format(time.RFC3339))
+		}
+	}
+	return store.DayOf(st.Now), ok
+}
 
 // Run applies the limits, every minute and when it is asked to, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
@@ -144,7 +162,11 @@ func (k *Keeper) apply(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
+		today, ok := k.today(&st)
+		if !ok {
+			return nil
+		}
+		ages := agesOf(st.Parts, today, k.held(ctx))
 		k.logClock(ages, limits)
 		if p, _ := limits.beyond(ages, st.DiskBytes, k.held(ctx)); p == nil {
 			return k.passOver(ctx)
@@ -158,9 +180,13 @@ func (k *Keeper) apply(ctx context.Context) error {
 
 // Next returns the part that is dropped first where room is wanted, and for how many days it is to be kept, 0 for ever; nil
 // where nothing can be dropped.
-func (k *Keeper) Next(ctx context.Context, parts []store.PartStats) (p *store.PartStats, days int) {
+func (k *Keeper) Next(ctx context.Context, st *store.Stats) (p *store.PartStats, days int) {
+	today, ok := k.today(st)
+	if !ok {
+		return nil, 0
+	}
 	l := k.Limits()
-	p = l.oldest(agesOf(parts, store.DayOf(k.cfg.Now()), k.held(ctx)), k.held(ctx))
+	p = l.oldest(agesOf(st.Parts, today, k.held(ctx)), k.held(ctx))
 	if p != nil {
 		days = l.days(p)
 	}
@@ -195,7 +221,11 @@ func (k *Keeper) dropNext(ctx context.Context, reason string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
+	today, ok := k.today(&st)
+	if !ok {
+		return false, nil
+	}
+	ages := agesOf(st.Parts, today, k.held(ctx))
 	limits := k.Limits()
 	d := limits.oldest(ages, k.held(ctx))
 	if reason == "" {
@@ -239,7 +269,11 @@ func (k *Keeper) passOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limits, ages := *k.limits.Load(), agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
+	today, ok := k.today(&st)
+	if !ok {
+		return nil
+	}
+	limits, ages := *k.limits.Load(), agesOf(st.Parts, today, k.held(ctx))
 	for { // as if nothing were on hold, the oldest first
 		p, reason := limits.beyond(ages, st.DiskBytes, nil)
 		if p == nil {

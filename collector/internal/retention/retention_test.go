@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type held struct {
 	mu    sync.Mutex
 	parts []store.PartStats // guarded by mu
+	now   time.Time         // of the servers that have them; zero: none
 	err   error             // guarded by mu: of the next Drop
 }
 
@@ -40,7 +41,7 @@ func days(last store.Day, n int) *held {
 func (h *held) Stats(context.Context) (store.Stats, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return store.Stats{Parts: slices.Clone(h.parts), DiskBytes: uint64(10 * len(h.parts))}, nil
+	return store.Stats{Parts: slices.Clone(h.parts), DiskBytes: uint64(10 * len(h.parts)), Now: h.now}, nil
 }
 
 func (h *held) Drop(_ context.Context, part store.Part, why string) error {
@@ -313,6 +314,41 @@ func TestHeldAtOnce(t *testing.T) {
 	for _, p := range kept {
 		if !slices.ContainsFunc(h.parts, func(x store.PartStats) bool { return x.Part == p }) {
 			t.Errorf("%s was dropped", p)
+		}
+	}
+}
+
+// Where the events lie in a cluster its servers' clock says how old they are. A collector whose own is wrong, and has been for days that it stored, drops nothing of the others', and says
+// it once; once the clock is right, days are dropped as ever.
+func TestClusterClock(t *testing.T) {
+	for name, off := range map[string]time.Duration{"ahead": 365 * 24 * time.Hour, "behind": -365 * 24 * time.Hour, "a little ahead": 20 * time.Hour} {
+		h := days(today, 10)
+		h.now = onDay(today)()
+		for i := range 3 { // its own
+			day := store.DayOf(h.now.Add(off)) - store.Day(2-i)
+			h.parts = append(h.parts, store.PartStats{Part: store.Part{Day: day, N: 7}, Received: day, LastID: uint64(20 + i), Events: 1, DiskBytes: 10, Sealed: i < 2})
+		}
+		own := off
+		k := keeper(h, Limits{MaxDays: 90, MaxBytes: 1000}, func() time.Time { return h.now.Add(own) })
+		for range 3 {
+			if err := k.apply(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		apart := name != "a little ahead"
+		if h.left() != 13 || len(k.records) != 0 || k.ClockDoubted() != apart {
+			t.Errorf("%s: %d parts are left of 13, records %q, the clock is doubted: %v", name, h.left(), k.records, k.ClockDoubted())
+		}
+		if n := strings.Count(k.log.String(), "clock"); apart && strings.Count(k.log.String(), "more than a day apart") != 1 || !apart && n != 0 {
+			t.Errorf("%s: the log:\n%s", name, k.log.String())
+		}
+		k.SetLimits(Limits{MaxDays: 5})
+		if dropped, err := k.DropOldest(t.Context(), "space"); dropped == apart || err != nil {
+			t.Errorf("%s: the oldest for room: %v, %v", name, dropped, err)
+		}
+		own = 0
+		if err := k.apply(t.Context()); err != nil || h.left() > 8 || k.ClockDoubted() {
+			t.Errorf("%s, and right again: %d parts are left, %v", name, h.left(), err)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (s *Server) collectorVitals() *alert.Collector {
 	}
 	fault(sp.Is[space.Error], "disk", "writes to the collector's disk fail: look at the disk, and at the collector's log")
 	fault(s.outgrown.Excess() > 0, "journal-size", "the journal has outgrown what it has to hold: the store takes too little")
-	fault(s.retention.ClockDoubted(), "clock", "the collector's clock is far beyond the last stored day: put it right")
+	fault(s.retention.ClockDoubted(), "clock", "the collector's clock is far beyond the last stored day, or more than a day from the cluster's: put it right")
 	if missing := s.store.Missing(); len(missing) > 0 {
 		fault(true, "store-damaged", "the store is damaged, and answers lack what is lost: "+missing[0].Error()+": run `collector verify`")
 	}
@@ -94,7 +94,7 @@ func (s *Server) keep(sp *space.Status) *alert.Keep {
 		k.Days = append(k.Days, alert.Day{Day: int64(p.Day), Bytes: int64(p.DiskBytes)})
 	}
 	if len(limits.Rules) > 0 {
-		if p, days := s.retention.Next(context.Background(), st.Parts); p != nil {
+		if p, days := s.retention.Next(context.Background(), &st); p != nil {
 			k.Next, k.NextDays = int64(p.Day), int64(days)
 		}
 		for _, c := range limits.ByClass(st.Parts, store.Day(k.Today)) {

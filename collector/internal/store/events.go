@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -87,7 +88,15 @@ type Stats struct {
 	MinMs, MaxMs    int64       // of events; 0 when there are none
 	Lingering       uint64      // bytes of parts that were dropped, which snapshots keep on the disk
 	Parts           []PartStats // by day and number
+	// Now is the clock of the servers that have the events, which goes for all collectors that drop them; zero: they are on this machine.
+	Now time.Time
 }
+
+// mostApart is how far two clocks may differ of which neither is taken for wrong.
+const mostApart = 24 * time.Hour
+
+// ClocksAgree says whether a machine's clock and that of a cluster's servers may both be right. Where they cannot, nobody knows how old anything is.
+func ClocksAgree(own, servers time.Time) bool { return own.Sub(servers).Abs() <= mostApart }
 
 // PartStats are the sizes of one part.
 type PartStats struct {

@@ -24,10 +24,11 @@ type repeated struct {
 // account is what the rows say together. It never changes once it is made.
 type account struct {
 	read    time.Time
+	now     time.Time // by the servers' clock
 	parts   map[store.Part]*store.PartStats
 	last    map[string]latest        // of each place, by its ID
 	again   []repeated               // the batches of which there may be rows with the same key
-	newest  store.Day                // of all parts
+	newest  store.Day                // of all parts but those of a day that has not begun
 	several bool                     // there are batches of other places
 	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
 	hidden  []store.Part             // of these, those of which something may be there
@@ -79,7 +80,6 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 	if err := c.sizes(ctx, a, names, of); err != nil {
 		return nil, err
 	}
-	a.settle(own)
 	return a, nil
 }
 
@@ -109,11 +109,13 @@ func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[
 // later is how many days old the last part of another place is no longer taken for one that is written.
 const later = 2
 
-// settle works out what follows from the rows.
+// settle works out what follows from the rows. A day that has not begun by the servers' clock is of a collector whose clock is, or was, ahead: the others go on with theirs.
 func (a *account) settle(own string) {
 	a.newest, a.several = 0, false
 	for part := range a.parts {
-		a.newest = max(a.newest, part.Day)
+		if part.Day <= store.DayOf(a.now) {
+			a.newest = max(a.newest, part.Day)
+		}
 	}
 	for _, p := range a.parts {
 		p.Sealed = true
@@ -226,6 +228,7 @@ func (a *account) gone(part store.Part) *account {
 // stats are the account's sums. What is dropped counts no more, though something of it may be on the disks until nobody reads it: whoever drops days
 // until they fit would drop all.
 func (a *account) stats() (s store.Stats) {
+	s.Now = a.now
 	for _, p := range a.parts {
 		s.Parts = append(s.Parts, *p)
 		s.DiskBytes += p.DiskBytes

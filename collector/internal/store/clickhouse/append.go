@@ -25,7 +25,7 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 		return err
 	}
 	// What it has now is looked at, and not what it had: tables may have been made anew since.
-	dropped, err := e.present(ctx, names, of, e.delivered())
+	w, err := e.present(ctx, names, of, e.delivered())
 	if err != nil {
 		return err
 	}
@@ -38,16 +38,16 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 	}
 	now := *a
 	for tries := 1; ; tries++ {
-		now.dropped = dropped // also by others, since the account was read
+		now.dropped = w.dropped // also by others, since the account was read
 		rows, err := e.storeBatch(ctx, names, of, b, &now)
 		if err != nil {
 			return fmt.Errorf("store batch %d: %w", b.ID, err)
 		}
 		// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
-		if dropped, err = e.present(ctx, names, of, latest{b.ID, partsOf(rows)}); err != nil {
+		if w, err = e.present(ctx, names, of, latest{b.ID, partsOf(rows)}); err != nil {
 			return err
 		}
-		i := slices.IndexFunc(rows, func(r row) bool { _, gone := dropped[r.part]; return gone })
+		i := slices.IndexFunc(rows, func(r row) bool { _, gone := w.dropped[r.part]; return gone })
 		if i < 0 {
 			return e.end(ctx, of[names[0]], b.ID, rows)
 		}

@@ -40,7 +40,7 @@ type dropping struct {
 func newDropping(t *testing.T, a *Address, n int) *dropping {
 	t.Helper()
 	d := &dropping{a: a, time: n, part: map[string]store.Part{}, x: engineOf(t, a, fmt.Sprint("x", n)), y: engineOf(t, a, fmt.Sprint("y", n))}
-	day := store.DayOf(storetest.Start) + store.Day(20*n)
+	day := store.DayOf(time.Now()) - 2000 + store.Day(20*n)
 	first, _ := dividedBatch(t, 1, day, classTable(d.id(1), 4), classesOf)
 	must(t, d.x.Append(t.Context(), first))
 	later, _ := dividedBatch(t, 1, day+9, classTable(d.id(8), 1), store.Classes{{Hosts: "*"}})
@@ -184,7 +184,7 @@ func TestForgottenAccount(t *testing.T) {
 // Of each part that is dropped the hosts are kept whose events it had, of whatever class it is, and when these were; of one that was not dropped after all nothing is said.
 func hostsDropped(t *testing.T, a *Address) {
 	x, y := engineOf(t, a, "xh"), engineOf(t, a, "yh")
-	day := store.DayOf(storetest.Start) + 400
+	day := store.DayOf(time.Now()) - 400
 	classes := store.Classes{{Hosts: "web0"}, {Key: "noise"}, {Hosts: "web*"}}
 	line := func(tab *store.Table, host string, at time.Time, serial int, key string) {
 		tab.Add(host, storetest.Parse(host, fmt.Sprintf("node=%s type=SYSCALL msg=audit(%d.000:%d): arch=c000003e syscall=59 key=%s", host, at.Unix(), serial, key)))

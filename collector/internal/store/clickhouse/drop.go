@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
@@ -13,6 +14,7 @@ import (
 type drop struct {
 	part           store.Part
 	class, by, why string
+	at             time.Time           // by the servers' clock
 	told           map[string]*telling // what collectors were told with its mark, by store
 	until          uint64              // the number of the last of these snapshots
 }
@@ -56,7 +58,14 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	if err != nil {
 		return nil, err
 	}
-	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
+	w, err := e.verify(ctx, names, of)
+	if err != nil {
+		return nil, err
+	}
+	if own := e.now(); !store.ClocksAgree(own, w.now) {
+		return nil, fmt.Errorf("%w: this machine's clock (%s) and the cluster's (%s) are more than a day apart", store.ErrInUse, own.UTC().Format(time.RFC3339), w.now.UTC().Format(time.RFC3339))
+	}
+	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why, at: w.now}
 	if err := e.mark(ctx, names, of, &d); err != nil {
 		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
 	}

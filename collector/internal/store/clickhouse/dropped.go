@@ -24,20 +24,23 @@ func dropMark(p store.Part, now time.Time) string {
 	return fmt.Sprintf("%d %d %d", dayNumber(p.Day), p.N, now.UnixMilli())
 }
 
-// word is what a shard's meta says: which clusters it is, and, of the first shard, which parts are dropped, and when each was.
+// word is what a shard's meta says: which clusters it is, and, of the first shard, which parts are dropped, and when each was; by the servers' clock, as what is written is.
 type word struct {
 	identities []string
 	dropped    map[store.Part]time.Time
+	now        time.Time // by the server's clock; zero where meta is empty
 }
 
 // word reads a shard's word.
 func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
-	sql := "SELECT name, value FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
+	sql := "SELECT name, value, toInt64(toUnixTimestamp(now())) FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
 	err = c.shard(nodes).ask(ctx, sql, func() { w = word{dropped: map[store.Part]time.Time{}} }, func(scan func(...any) error) error {
 		var name, value string
-		if err := scan(&name, &value); err != nil {
+		var now int64
+		if err := scan(&name, &value, &now); err != nil {
 			return err
 		}
+		w.now = time.Unix(now, 0)
 		if name == identityName {
 			w.identities = append(w.identities, value)
 			return nil
@@ -59,7 +62,7 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 
 // mark says that a part is dropped, and to each collector that has batches in it which those are, for their rows go with it. It keeps what it told.
 func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node, d *drop) (err error) {
-	now, first := time.Now(), of[names[0]]
+	now, first := e.now(), of[names[0]]
 	if d.told, err = e.tellings(ctx, first, d.part); err != nil {
 		return err
 	}
@@ -73,13 +76,13 @@ func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node
 	if err != nil {
 		return err
 	}
-	return e.cluster.say(ctx, first, append(said, droppedName), append(values, dropMark(d.part, now)))
+	return e.cluster.say(ctx, first, append(said, droppedName), append(values, dropMark(d.part, d.at)))
 }
 
 // tellRest tells of batches whose rows came into a part between what was told of it and its mark, before it is deleted. Who stores a batch says that it is stored only if no mark
 // was there behind its rows: so all of these are seen here.
 func (e *Engine) tellRest(ctx context.Context, names []string, of map[string][]*node, d *drop) error {
-	now, first := time.Now(), of[names[0]]
+	now, first := e.now(), of[names[0]]
 	told, err := e.tellings(ctx, first, d.part)
 	if err != nil {
 		return err
@@ -106,17 +109,18 @@ func (e *Engine) tellRest(ctx context.Context, names []string, of map[string][]*
 	return nil
 }
 
-// hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died.
-func (e *Engine) hide(a *account, marks map[store.Part]time.Time) {
-	a.dropped = marks
+// hide takes out of an account what is dropped and not deleted yet. What was left so for long is deleted, for who dropped it has died. How long that is, the servers' clock says at
+// both ends.
+func (e *Engine) hide(a *account, w *word) {
+	a.dropped = w.dropped
 	for part, p := range a.parts {
-		at, is := marks[part]
+		at, is := w.dropped[part]
 		if !is {
 			continue
 		}
 		delete(a.parts, part)
 		a.hidden = append(a.hidden, part)
-		if time.Since(at) > leftTime && !e.opts.ReadOnly && e.leaving.CompareAndSwap(false, true) {
+		if w.now.Sub(at) > leftTime && store.ClocksAgree(e.now(), w.now) && !e.opts.ReadOnly && e.leaving.CompareAndSwap(false, true) {
 			e.cluster.meets.Go(func() {
 				defer e.leaving.Store(false)
 				d := &drop{part: part, class: p.Class, why: "it was dropped, and who did has not deleted it"}
@@ -135,18 +139,18 @@ func (s *snapshot) still(ctx context.Context, a *account) error {
 	if err != nil {
 		return err
 	}
-	marks, err := s.e.verify(ctx, names, of)
+	w, err := s.e.verify(ctx, names, of)
 	if err != nil {
 		return err
 	}
 	s.e.mu.Lock()
 	for part := range s.e.reads(s.number) {
-		delete(marks, part)
+		delete(w.dropped, part)
 	}
 	s.e.mu.Unlock()
 	var gone []string
 	for part := range a.parts {
-		if _, is := marks[part]; is && !s.hidden[part] {
+		if _, is := w.dropped[part]; is && !s.hidden[part] {
 			gone = append(gone, part.String())
 		}
 	}

@@ -29,6 +29,7 @@ type Options struct {
 type Engine struct {
 	opts    Options
 	cluster *servers
+	now     func() time.Time // the machine's clock
 
 	appending sync.Mutex // one Append, Drop or Rotate at a time; taken before mu
 	begun     begun      // the batch that was begun last; guarded by appending
@@ -65,7 +66,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{opts: o, cluster: c, open: map[uint64]bool{}}, nil
+	return &Engine{opts: o, cluster: c, now: time.Now, open: map[uint64]bool{}}, nil
 }
 
 // Close closes the connections.
@@ -107,7 +108,7 @@ func (e *Engine) begin(ctx context.Context) (*account, error) {
 		e.unsure.Store(false)
 		e.appending.Lock()
 		// A deletion that failed while appending was waited for has forgotten the account; what is closed is said by known.
-		if a, err := e.now(); err == nil && a != nil {
+		if a, err := e.current(); err == nil && a != nil {
 			return a, nil
 		}
 		e.appending.Unlock()
@@ -192,8 +193,8 @@ func (e *Engine) outdated(a *account) {
 	}
 }
 
-// now returns the account as it is; nil where it was not read yet.
-func (e *Engine) now() (*account, error) {
+// current returns the account as it is; nil where it was not read yet.
+func (e *Engine) current() (*account, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -212,11 +213,13 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 		return nil, err
 	}
 	// Behind the parts: what is dropped in between is hidden, and tables that are made anew in between are noticed.
-	dropped, err := e.present(ctx, names, of, e.delivered())
+	w, err := e.present(ctx, names, of, e.delivered())
 	if err != nil {
 		return nil, err
 	}
-	e.hide(a, dropped)
+	a.now = w.now
+	a.settle(e.opts.Store)
+	e.hide(a, &w)
 	return a, nil
 }
 

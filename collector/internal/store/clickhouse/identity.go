@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -68,11 +67,12 @@ func (c *servers) adopt(ctx context.Context, names []string, of map[string][]*no
 	return id, nil
 }
 
-// verify returns an ErrOther where a shard has not the identity that is known; else which parts are dropped. Where no identity is known yet, it settles that.
-func (e *Engine) verify(ctx context.Context, names []string, of map[string][]*node) (dropped map[store.Part]time.Time, err error) {
+// verify returns an ErrOther where a shard has not the identity that is known; else what the first shard says, by the clock of all that is behind the others'. Where no identity
+// is known yet, it settles that.
+func (e *Engine) verify(ctx context.Context, names []string, of map[string][]*node) (w word, err error) {
 	id, err := e.identity(ctx, names, of)
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	words := make([]word, len(names))
 	g, ctx := errgroup.WithContext(ctx)
@@ -85,9 +85,15 @@ func (e *Engine) verify(ctx context.Context, names []string, of map[string][]*no
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return w, err
 	}
-	return words[0].dropped, nil
+	w = words[0]
+	for i := range words {
+		if words[i].now.Before(w.now) {
+			w.now = words[i].now
+		}
+	}
+	return w, nil
 }
 
 // identity returns the one that is known, or settles which it is. Whoever asks meanwhile waits: it is once in the life of a folder.
@@ -115,16 +121,16 @@ func (e *Engine) identity(ctx context.Context, names []string, of map[string][]*
 
 // present is verify, and returns an ErrOther, too, where the cluster lacks the last batch of ours that it has taken. A part that another collector has dropped
 // has taken its batches' rows with it: its mark is this cluster's, so nothing is lacking.
-func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, last latest) (dropped map[store.Part]time.Time, err error) {
-	if dropped, err = e.verify(ctx, names, of); err != nil {
-		return nil, err
+func (e *Engine) present(ctx context.Context, names []string, of map[string][]*node, last latest) (w word, err error) {
+	if w, err = e.verify(ctx, names, of); err != nil {
+		return w, err
 	}
 	for _, part := range last.parts {
-		if _, gone := dropped[part]; gone {
-			return dropped, nil
+		if _, gone := w.dropped[part]; gone {
+			return w, nil
 		}
 	}
-	return dropped, e.has(ctx, of[names[0]], last.batch)
+	return w, e.has(ctx, of[names[0]], last.batch)
 }
 
 // delivered is the last batch that the cluster has taken, as far as is known, and its parts.

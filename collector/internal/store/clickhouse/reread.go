@@ -42,11 +42,11 @@ func (e *Engine) Reread(ctx context.Context, list []*store.Reread, columns bool)
 	if err != nil {
 		return err
 	}
-	marks, err := e.verify(ctx, names, of)
+	w, err := e.verify(ctx, names, of)
 	if err != nil {
 		return err
 	}
-	drops = marked(drops, marks)
+	drops = marked(drops, w.dropped)
 	for _, r := range list {
 		for _, d := range drops {
 			if d.Part.Day == r.Day && d.First <= r.Batch && r.Batch <= d.Last {

@@ -23,7 +23,7 @@ type snapshot struct {
 
 // Snapshot returns the events as they are. It asks the cluster only where nothing is known of it yet.
 func (e *Engine) Snapshot(ctx context.Context) (store.Snapshot, error) {
-	a, err := e.now()
+	a, err := e.current()
 	if err == nil && a == nil {
 		_, err = e.known(ctx, fresh)
 	}
