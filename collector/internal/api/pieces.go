@@ -24,6 +24,9 @@ func inPieces(q *query.Query) bool {
 // shelf is how many groups' templates who is sent pieces keeps: those that come again are not sent again.
 const shelf = 64
 
+// maxBlocks bounds the blocks of a frame that is sent: a collector sends a few.
+const maxBlocks = 64
+
 // pieceSender sends an answer's pieces, some at a time. It is for one goroutine.
 type pieceSender struct {
 	*call
@@ -202,6 +205,9 @@ func (c *Client) scanPieces(ctx context.Context, req *fleet.SearchRequest, q *qu
 // response reads a response's pieces.
 func (r *pieceReader) response(resp *fleet.SearchResponse, add func(order.Piece) error) error {
 	for _, p := range resp.GetPieces() {
+		if n := len(p.GetBlocks()); n > maxBlocks {
+			return fmt.Errorf("%w: a frame of %d blocks", errResponse, n)
+		}
 		out := order.Piece{Piece: &store.Piece{Next: p.GetNext()}, Last: p.GetLast()}
 		texts := p.GetTexts()
 		if texts == nil && len(resp.GetPieces()) == 1 {
@@ -235,8 +241,8 @@ func foundIn(t *fleet.Texts, p *fleet.Piece, out *store.Piece) error {
 	if err != nil {
 		return err
 	}
-	if len(p.GetAt()) != len(list) {
-		return fmt.Errorf("%w: %d texts at %d places", errResponse, len(list), len(p.GetAt()))
+	if len(p.GetAt()) != len(list) || len(p.GetPlaces()) > len(list) {
+		return fmt.Errorf("%w: %d texts at %d of %d places", errResponse, len(list), len(p.GetAt()), len(p.GetPlaces()))
 	}
 	batches := group.NewBatchReader(p.GetBatches(), 0, uint32(len(list)))
 	for i := range list {
@@ -260,8 +266,8 @@ func (r *pieceReader) frame(f *fleet.Frame) (*order.Frame, error) {
 	switch {
 	case f == nil:
 		return nil, fmt.Errorf("%w: blocks of no frame", errResponse)
-	case f.GetVersion() > order.Reads || at > shelf:
-		return nil, fmt.Errorf("%w: a frame of version %d, with templates %d of %d", errResponse, f.GetVersion(), at, shelf)
+	case f.GetVersion() > order.Reads || at > shelf || len(f.GetTemplates()) > order.MaxTemplates:
+		return nil, fmt.Errorf("%w: a frame of version %d, with templates %d of %d, of %d bytes", errResponse, f.GetVersion(), at, shelf, len(f.GetTemplates()))
 	}
 	out := &order.Frame{Stored: group.Stored{Version: uint16(f.GetVersion()), Raw: f.GetRaw(), CRC: f.GetCrc(), Bytes: f.GetBytes()}}
 	if at == 0 {

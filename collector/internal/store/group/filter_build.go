@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/crc32"
 	"iter"
@@ -13,6 +14,8 @@ const (
 	// mostTexts is how many texts of values a filter has, and half of it how many of one length of one field. They take 8 bytes each while the
 	// filter is made, and so do those of one field before they are counted.
 	mostTexts = 1 << 21
+	// mostValues is how many values a filter has: a sender may send ever new names. While it is made there may be twice as many.
+	mostValues = 1 << 24
 	// textShare is how much of the records' bytes all texts of values take at most: one in so many.
 	textShare = 256
 )
@@ -21,7 +24,7 @@ const (
 // all texts of three letters, and few of those of six.
 var textSizes = [...]int{1, 2, 3, 4, 6}
 
-// FilterBuilder makes a filter. It takes 8 bytes a value, and as much for each text of values: of a field's texts of a length it knows all or none, and
+// FilterBuilder makes a filter. It takes 8 bytes a value, of which a filter has none where they are more than mostValues, and as much for each text of values: of a field's texts of a length it knows all or none, and
 // gives up first what is most. The zero value is ready.
 type FilterBuilder struct {
 	values   hashes
@@ -32,6 +35,7 @@ type FilterBuilder struct {
 	rawBytes uint64
 	begun    bool
 	old      bool // a group is of a version that has not all values
+	most     int  // how many values; 0: mostValues
 }
 
 // fieldSet has a bit a field.
@@ -110,7 +114,7 @@ func hasTexts(f query.Field) bool {
 
 // addValue adds a value, and its texts but for those in the beginning that it shares with another one, which was added before.
 func (w *FilterBuilder) addValue(f query.Field, v, before []byte) {
-	w.values.add(filterHash(valueSeed(f), v), maxDict)
+	w.values.add(filterHash(valueSeed(f), v), cmp.Or(w.most, mostValues))
 	if !hasTexts(f) {
 		return
 	}
@@ -186,7 +190,7 @@ func (w *FilterBuilder) Bytes() []byte {
 	w.values.settle()
 	all := w.values.all
 	pages := max(1, (len(all)*filterBits/8/filterBlock+pageBlocks)/pageBlocks)
-	if w.old || !w.begun {
+	if w.old || !w.begun || w.values.over {
 		pages = 0 // it knows nothing
 	}
 	head := (filterHead + len(w.fields)*(1+len(textSizes)) + 7) &^ 7

@@ -100,6 +100,30 @@ func TestFilterTextsRoom(t *testing.T) {
 	}
 }
 
+// Of more values than a filter has it knows none, and hides none.
+func TestFilterManyValues(t *testing.T) {
+	t.Parallel()
+	for most, hides := range map[int]bool{20_000: true, 1000: false} {
+		w := FilterBuilder{begun: true, most: most, rawBytes: 1 << 30}
+		for i := range w.fields {
+			w.fields[i] = 0xff
+		}
+		for i := range 20_000 {
+			w.addValue(query.FieldFile, fmt.Appendf(nil, "/tmp/%d", i), nil)
+		}
+		f, err := OpenFilter(w.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !f.MayHave(query.FieldFile, "/tmp/7") || !f.MayContain(query.FieldFile, "tmp") {
+			t.Errorf("of at most %d values: what is there is hidden", most)
+		}
+		if !f.MayHave(query.FieldFile, "/opt/hay") != hides {
+			t.Errorf("of at most %d values: it says that another one may be there: %v", most, !hides)
+		}
+	}
+}
+
 // Serials that were added are there, others are not as long as there are few ranges, and with more only what lies between them may be.
 func TestFilterSerials(t *testing.T) {
 	t.Parallel()

@@ -7,11 +7,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
-// Bounds of what is unpacked: as for any message, and for a group's templates.
-const (
-	maxFrame     = 64 << 20
-	maxTemplates = 4 << 20
-)
+// maxFrame bounds what is unpacked, as any message.
+const maxFrame = 64 << 20
+
+// MaxTemplates bounds the templates of a group, packed or not.
+const MaxTemplates = 4 << 20
 
 // Reads is the newest version of groups whose frames a Frame can be of.
 const Reads = group.Version
@@ -52,7 +52,7 @@ func (f *Frame) unpack(c *group.Codec) (*text, error) {
 }
 
 func newCodec() (*group.Codec, error) {
-	c, err := group.NewReader(0, maxFrame, maxTemplates)
+	c, err := group.NewReader(0, maxFrame, MaxTemplates)
 	if err != nil {
 		return nil, fmt.Errorf("unpack what is stored: %w", err)
 	}

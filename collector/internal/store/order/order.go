@@ -7,8 +7,9 @@ import (
 	"math"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -22,7 +23,8 @@ const (
 	// aheadOf is how many pieces a processor may be received before they are needed, and mostAhead how many at most.
 	aheadOf   = 8
 	mostAhead = 128
-	// maxHeld bounds the memory of what waits for its turn: a collector sends less than a quarter of that.
+	// maxHeld bounds the memory of what waits for its turn: a collector sends less than a quarter of that. Pieces that are not needed yet have as much as a quarter of it beside:
+	// beyond that no more is received until some are.
 	maxHeld = 1 << 30
 	// maxErrors is how many errors of damaged blocks are said.
 	maxErrors = 16
@@ -43,6 +45,7 @@ type part struct {
 	next  int64
 	last  bool
 	units []*unit
+	size  int64
 }
 
 // ordering is one answer that is made.
@@ -53,11 +56,13 @@ type ordering struct {
 	units  int   // that came
 	closed bool  // no piece comes any more
 	whole  bool  // and all of the answer has come
-	held   atomic.Int64
+	held   int64 // bytes of what waits for its turn
 	most   int64
-	parts  chan part // in the order in which they came
-	out    *texts    // that wait to be given
-	bytes  int       // of them
+	parts  chan part           // in the order in which they came
+	ahead  *semaphore.Weighted // bytes of them
+	room   int64               // of ahead
+	out    *texts              // that wait to be given
+	bytes  int                 // of them
 	last   time.Time
 	give   func(query.Texts) error
 	errs   []error
@@ -79,7 +84,7 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 	defer func() { _ = codec.Close() }() // it only reads
 	ctx, cancel := context.WithCancel(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, next: math.MinInt64, most: most, parts: make(chan part, min(aheadOf*workers, mostAhead)), last: time.Now(), give: give}
+	o := &ordering{q: q, heap: heap{reverse: q.Reverse}, next: math.MinInt64, most: most, room: most / 4, ahead: semaphore.NewWeighted(most / 4), parts: make(chan part, min(aheadOf*workers, mostAhead)), last: time.Now(), give: give}
 	todo := make(chan *job, min(aheadOf*workers, mostAhead))
 	var working sync.WaitGroup
 	for range workers {
@@ -123,15 +128,15 @@ func run(ctx context.Context, q *query.Query, most int64, receive func(ctx conte
 
 // take takes a piece as it comes, and has its frame read.
 func (o *ordering) take(ctx context.Context, p Piece, todo chan<- *job) error {
-	out, size := part{next: p.Next, last: p.Last}, int64(0)
+	out, size := part{next: p.Next, last: p.Last}, int64(pieceBytes)
 	var j *job
 	switch {
 	case len(p.Blocks) > 0:
 		j = &job{frame: p.Frame, left: len(p.Blocks)}
-		size = int64(p.Frame.Raw) + int64(len(p.Frame.Bytes))
+		size += int64(p.Frame.Raw) + int64(len(p.Frame.Bytes))
 		for i := range p.Blocks {
 			b := &p.Blocks[i]
-			size += placeBytes * min(int64(b.Events), mostEvents)
+			size += blockBytes + placeBytes*min(int64(b.Events), mostEvents)
 			j.units = append(j.units, &unit{block: b, job: j, ready: make(chan struct{})})
 		}
 		j.size, out.units = size, j.units
@@ -144,8 +149,9 @@ func (o *ordering) take(ctx context.Context, p Piece, todo chan<- *job) error {
 		}
 		u.job.size, out.units = size, []*unit{u}
 	}
-	if o.held.Add(size) > o.most {
-		return fmt.Errorf("%w: more than %d MiB wait", errHeld, o.most>>20)
+	out.size = size
+	if err := o.ahead.Acquire(ctx, min(size, o.room)); err != nil {
+		return err
 	}
 	select {
 	case o.parts <- out:
@@ -158,8 +164,10 @@ func (o *ordering) take(ctx context.Context, p Piece, todo chan<- *job) error {
 	return nil
 }
 
-// placeBytes and foundBytes are about what an event takes beside its text.
+// placeBytes and foundBytes are about what an event takes beside its text, blockBytes what a block does, and pieceBytes a piece.
 const (
+	pieceBytes = 200
+	blockBytes = 400
 	placeBytes = 80
 	foundBytes = 240
 )
@@ -212,6 +220,12 @@ func (o *ordering) fill() error {
 		if !more {
 			o.closed = true
 			return nil
+		}
+		o.ahead.Release(min(p.size, o.room))
+		if len(p.units) > 0 {
+			if o.held += p.size; o.held > o.most {
+				return fmt.Errorf("%w: more than %d MiB wait", errHeld, o.most>>20)
+			}
 		}
 		o.next, o.whole = max(o.next, p.next), o.whole || p.last
 		for _, u := range p.units {
@@ -268,7 +282,7 @@ func (o *ordering) advance(u *unit, pos int) {
 			u.text.release()
 		}
 		if u.job.left--; u.job.left == 0 {
-			o.held.Add(-u.job.size)
+			o.held -= u.job.size
 		}
 		u.list, u.text, u.found = nil, nil, nil
 		return

@@ -101,6 +101,38 @@ func TestHolds(t *testing.T) {
 	}
 }
 
+// Who takes the answer slowly has the collector wait, however much there is: what is not needed yet is no answer out of its order.
+func TestSlowReader(t *testing.T) {
+	s, err := bolt.Open(bolt.Options{Dir: t.TempDir(), LockTimeout: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for id := range uint64(40) { // one after the other
+		table := store.NewTable()
+		storetest.Fill(table, storetest.NewGenerator(1+id, storetest.Templates(t), 1, storetest.Start.Add(time.Duration(id)*24*time.Hour)), 300)
+		if err := s.Append(t.Context(), &store.Batch{ID: id + 1, Day: 20000, Events: table}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snap, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	q := &query.Query{}
+	want, got := scanned(t, snap, q), 0
+	err = order.RunHolding(t.Context(), q, 1200<<10, ordertest.Receive(snap.(store.PieceScanner), q), func(texts query.Texts) error {
+		got += texts.Len()
+		time.Sleep(20 * time.Millisecond) // meanwhile as much is received as may be
+		texts.Done()
+		return nil
+	})
+	if err != nil || got != len(want) {
+		t.Errorf("%d events of %d: %v", got, len(want), err)
+	}
+}
+
 // changed has the third frame of the answer changed.
 func changed(snap store.Snapshot, q *query.Query, change func(*order.Piece)) func(context.Context, func(order.Piece) error) error {
 	return func(ctx context.Context, add func(order.Piece) error) error {
