@@ -3271,9 +3271,9 @@ type Collector struct {
 	// HOST:PORT of its gRPC port, where the others ask it; empty where they cannot.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	// When it said last that it lives, in milliseconds since 1970.
+	// When it said last that it lives, by the clock of the cluster, in milliseconds since 1970.
 	SeenMs int64 `protobuf:"varint,5,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
-	// running, stopped, silent or lost.
+	// running, stopped, silent (it has written nothing for half a minute), unheard (nor has the one that answers looked for so long) or lost.
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// How many records it had received and not stored yet, when it said so last, and of how many hosts.
 	Unstored uint64 `protobuf:"varint,7,opt,name=unstored,proto3" json:"unstored,omitempty"`

@@ -43,6 +43,8 @@ func (l *hostList) sayCluster(errs io.Writer) {
 		case "silent":
 			line = fmt.Sprintf("hosts: the collector %s was not heard of since %s; by then it had received %d records that it had not stored: they are found once it runs again", c.GetName(), at, c.GetUnstored())
 			line += fmt.Sprintf(" (if it is lost: collector hosts --forget-collector %s)", c.GetName())
+		case "unheard":
+			line = fmt.Sprintf("hosts: whether the collector %s runs is not known: it wrote last at %s, and the one that answers has not looked for half a minute yet", c.GetName(), at)
 		case "lost":
 			line = fmt.Sprintf("hosts: the collector %s is gone for good, heard of last at %s; what was lost with it coverage says, by host", c.GetName(), at)
 		case "stopped":

@@ -58,12 +58,12 @@ func (r *Roster) unable(m *store.Member) string {
 
 // ask finds out whom to ask, and notes what the answer lacks of those that cannot be.
 func (r *Roster) ask(ctx context.Context) (*asked, error) {
-	members, err := r.cfg.Roster.Members(ctx)
+	members, err := r.members(ctx)
 	if err != nil {
 		return nil, err
 	}
 	// What one has stored before it ended must be in the answer, for it is not asked.
-	seen, err := r.cfg.Roster.Seen(ctx, r.noticed(members))
+	seen, err := r.cfg.Roster.Seen(ctx, r.ended(members))
 	if err != nil {
 		return nil, err
 	}
@@ -77,20 +77,20 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 			continue
 		}
 		if there[m.Store] {
-			state = "running"
+			state = running
 		}
-		if state == "running" {
+		if asks(state) {
 			a.at[m.Store] = m.Address
 		}
-		if state != "running" || m.Bad != nil {
+		if !asks(state) || m.Bad != nil {
 			a.absent = append(a.absent, m)
 		}
-		if state == "stopped" || state == "lost" {
+		if state == stopped || state == lost {
 			continue
 		}
 		why := r.unable(&m)
-		if m.Bad == nil && state == "silent" {
-			why = fmt.Sprintf("it was not heard of since %s", time.UnixMilli(m.At).UTC().Format(time.RFC3339))
+		if m.Bad == nil && state == silent {
+			why = fmt.Sprintf("it was not heard of since %s", time.UnixMilli(m.Taken).UTC().Format(time.RFC3339))
 		}
 		if why != "" {
 			api.Lacks(ctx, api.Lack{Collector: called[m.Store], Tail: true, Err: errors.New(why)})
@@ -100,30 +100,4 @@ func (r *Roster) ask(ctx context.Context) (*asked, error) {
 		a.others = append(a.others, r.member(a, called[m.Store], m))
 	}
 	return a, nil
-}
-
-// noticed returns when it was noticed last that a collector does not run.
-func (r *Roster) noticed(members []store.Member) (last time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i := range members {
-		m := &members[i]
-		if r.state(m) == "running" {
-			delete(r.ended, m.Store)
-			continue
-		}
-		if r.ended[m.Store].at != m.At {
-			r.ended[m.Store] = ended{m.At, time.Now()}
-		}
-		if t := r.ended[m.Store].noticed; t.After(last) {
-			last = t
-		}
-	}
-	return last
-}
-
-// ended is a collector that does not run: since when by its own clock, and by ours.
-type ended struct {
-	at      int64
-	noticed time.Time
 }

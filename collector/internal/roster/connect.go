@@ -63,7 +63,7 @@ func (r *Roster) stillThere(ctx context.Context, members []store.Member) map[str
 	var trying sync.WaitGroup
 	for i := range members {
 		m := &members[i]
-		if state := r.state(m); state != "stopped" && state != "lost" || m.Address == "" || r.cfg.Dial == nil {
+		if state := r.state(m); state != stopped && state != lost || m.Address == "" || r.cfg.Dial == nil {
 			continue
 		}
 		trying.Go(func() {

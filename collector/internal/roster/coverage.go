@@ -153,12 +153,12 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 			err = fmt.Errorf("%w: its account of the host %.200q: %w", store.ErrDamaged, h.Host, err)
 			api.Lacks(ctx, api.Lack{Collector: cmp.Or(a.m.Name, a.m.Store), Part: true, Err: err})
 			to := a.r.cfg.Now().UnixMilli()
-			c = several.Unsaid(nil, min(h.At, to-1), to)
+			c = several.Unsaid(nil, min(h.Taken, to-1), to)
 		}
 		c.Host = []byte(h.Host) // whatever it says of itself
 		l, is := lost[h.Host]
 		delete(lost, h.Host)
-		if err := give(c, h.At, l, is); err != nil {
+		if err := give(c, h.Taken, l, is); err != nil {
 			return err
 		}
 	}
@@ -187,9 +187,9 @@ func (a *absent) gone(ctx context.Context, accounts []store.MemberHost, hosts []
 	if len(accounts) == 0 {
 		return nil, nil
 	}
-	since := accounts[0].At
+	since := accounts[0].Taken
 	for i := range accounts {
-		since = min(since, accounts[i].At)
+		since = min(since, accounts[i].Taken)
 	}
 	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, since)
 	return byHost(list), err
@@ -211,7 +211,7 @@ func within(c *fleet.Coverage, gone []store.HostGone, at, from, to int64) *fleet
 	if open {
 		drops = slices.DeleteFunc(drops, func(d several.Drop) bool { return !d.Key })
 		for i := range gone {
-			if g := &gone[i]; g.At > at && !store.IsKeyClass(g.Class) {
+			if g := &gone[i]; g.Taken > at && !store.IsKeyClass(g.Class) {
 				from = max(from, g.ToMs+1)
 			}
 		}
@@ -227,7 +227,7 @@ func within(c *fleet.Coverage, gone []store.HostGone, at, from, to int64) *fleet
 func dropsOf(gone []store.HostGone, at int64) (out []several.Drop) {
 	for i := range gone {
 		g := &gone[i]
-		if g.At <= at || g.ToMs == 0 {
+		if g.Taken <= at || g.ToMs == 0 {
 			continue
 		}
 		out = append(out, several.Drop{From: g.FromMs - g.FromMs%ledger.Hour, To: g.ToMs - g.ToMs%ledger.Hour + ledger.Hour, At: g.At, Key: store.IsKeyClass(g.Class)})

@@ -14,7 +14,8 @@ import (
 )
 
 // What was dropped since a collector wrote its account for the last time is not there, for whoever answers from that: what of it was the host's is said to be dropped, of a day that goes
-// on and of whatever class, and an answer whose begin is open begins behind it. What others had in it, and what was dropped before the account was written, change nothing.
+// on and of whatever class, and an answer whose begin is open begins behind it. What others had in it, and what was dropped before the account was written, change nothing,
+// nor do the clocks of who wrote either: the one was ahead, the other behind.
 func TestAbsentDrops(t *testing.T) {
 	t.Parallel()
 	day := func(d int) int64 { return time.Date(2026, 3, 1+d, 0, 0, 0, 0, time.UTC).UnixMilli() }
@@ -25,9 +26,9 @@ func TestAbsentDrops(t *testing.T) {
 	at := day(3)
 	hour := func(d, h int) int64 { return day(d) + int64(h)*3_600_000 }
 	gone := func(host, class string, d, from, to int, when int64) store.HostGone {
-		return store.HostGone{Host: host, Class: class, Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: when, FromMs: hour(d, from) + 5, ToMs: hour(d, to) - 5}
+		return store.HostGone{Host: host, Class: class, Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: at - day(1), Taken: when, FromMs: hour(d, from) + 5, ToMs: hour(d, to) - 5}
 	}
-	l := &list{accounts: []store.MemberHost{{Host: "web1", At: at, Data: data}}}
+	l := &list{accounts: []store.MemberHost{{Host: "web1", At: at + day(365), Taken: at, Data: data}}}
 	ask := func(from, to int64) (out string) {
 		t.Helper()
 		a := &absent{r: opened(l), m: store.Member{Store: "b", Name: "west"}}
@@ -78,7 +79,7 @@ func TestOwnDrops(t *testing.T) {
 	t.Parallel()
 	const hour = 3_600_000
 	gone := func(host, class string, from, to int64) store.HostGone {
-		return store.HostGone{Host: host, Class: class, At: 99, FromMs: from*hour + 5, ToMs: to*hour - 5}
+		return store.HostGone{Host: host, Class: class, At: 99, Taken: 99, FromMs: from*hour + 5, ToMs: to*hour - 5}
 	}
 	c := &fleet.Coverage{Host: []byte("web1"), State: "complete", FromMs: hour, ToMs: 9 * hour, Records: 30, Intervals: []*fleet.CoverageInterval{
 		{Cause: "retention", Hop: "collector", State: "lost", FromMs: 7 * hour, ToMs: 8 * hour, Records: 4, DroppedMs: 98, Was: "complete"},

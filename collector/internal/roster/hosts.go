@@ -18,7 +18,7 @@ import (
 
 // list reads who is there and what each has of hosts.
 func (r *Roster) list(ctx context.Context) ([]store.Member, []store.MemberHost, error) {
-	members, err := r.cfg.Roster.Members(ctx)
+	members, err := r.members(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -76,7 +76,7 @@ func (r *Roster) Hosts(ctx context.Context) ([]*fleet.Host, error) {
 			continue
 		}
 		h.Name = []byte(x.Host)
-		h.Connected = h.GetConnected() && state[x.Store] == "running"
+		h.Connected = h.GetConnected() && asks(state[x.Store])
 		add(x.Store, h, x.Received, x.Stored)
 	}
 	for name, has := range all {
@@ -119,14 +119,16 @@ func (r *Roster) Collectors(ctx context.Context) ([]*fleet.Collector, error) {
 }
 
 func (r *Roster) collector(m *store.Member, name string) *fleet.Collector {
-	return &fleet.Collector{
-		Name: name, StoreId: m.Store, Address: m.Address, Version: m.Version, SeenMs: m.At, State: r.state(m), Self: m.Store == r.cfg.Self.Store, LostMs: m.Lost,
+	c := &fleet.Collector{Name: name, StoreId: m.Store, Address: m.Address, Version: m.Version, SeenMs: m.Taken, State: r.state(m), Self: m.Store == r.cfg.Self.Store}
+	if m.Lost != 0 {
+		c.LostMs = m.Taken + 1
 	}
+	return c
 }
 
 // Forget implements api.Cluster.
 func (r *Roster) Forget(ctx context.Context, name string) (*fleet.Collector, []*fleet.HostLoss, error) {
-	members, err := r.cfg.Roster.Members(ctx)
+	members, err := r.members(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -135,14 +137,17 @@ func (r *Roster) Forget(ctx context.Context, name string) (*fleet.Collector, []*
 		return nil, nil, err
 	}
 	called := names(members)[m.Store]
-	if state := r.state(m); state == "running" {
-		return nil, nil, fmt.Errorf("%w that is gone: %s runs, and was heard of at %s; stop it first, and wait for half a minute", api.ErrNoCollector, called, time.UnixMilli(m.At).UTC().Format(time.RFC3339))
+	switch r.state(m) {
+	case running:
+		return nil, nil, fmt.Errorf("%w that is gone: %s runs, and was heard of at %s; stop it first, and wait for half a minute", api.ErrNoCollector, called, time.UnixMilli(m.Taken).UTC().Format(time.RFC3339))
+	case unheard:
+		return nil, nil, fmt.Errorf("%w that is known to be gone: this collector has not looked for half a minute yet whether %s writes; ask again then", api.ErrNoCollector, called)
 	}
 	if m.Lost == 0 {
 		if r.answers(ctx, m, r.wait) {
 			return nil, nil, fmt.Errorf("%w that is gone: %s answers at %s, though it cannot write to the cluster; stop it first", api.ErrNoCollector, called, m.Address)
 		}
-		m.Lost = m.At + 1 // by its clock, not by ours: its next word undoes it
+		m.Lost = m.At + 1 // its next word undoes it
 		if err := r.cfg.Roster.Lose(ctx, m.Store, m.Lost); err != nil {
 			return nil, nil, err
 		}
@@ -162,7 +167,7 @@ func (r *Roster) Forget(ctx context.Context, name string) (*fleet.Collector, []*
 // loss is what a collector had of a host and did not store.
 type loss struct {
 	records  uint64
-	from, to int64 // they came within, by the collector's clock
+	from, to int64 // they came within, by the clock of the cluster's servers
 }
 
 // losses returns what of each host a collector had received and is not in the cluster. What it received and stored it wrote last for
@@ -186,7 +191,7 @@ func (r *Roster) losses(ctx context.Context, member string) (map[string]loss, er
 			}
 		}
 		if n := h.Held(); n > since[h.Batch][h.Host] {
-			out[h.Host] = loss{n - since[h.Batch][h.Host], h.Since, h.At}
+			out[h.Host] = loss{n - since[h.Batch][h.Host], h.Taken - h.Age, h.Taken}
 		}
 	}
 	return out, nil

@@ -98,14 +98,14 @@ func (r *Roster) alsoFollow(ctx context.Context, m several.Member, q *query.Quer
 
 // newcomer returns the collectors that are to be asked now and were not asked yet, each once. It notes those that cannot be, and reports whether there are any.
 func (r *Roster) newcomer(ctx context.Context, a *asked) (list []several.Member, lacks bool) {
-	members, err := r.cfg.Roster.Members(ctx)
+	members, err := r.members(ctx)
 	if err != nil {
 		return nil, false // the next look may succeed
 	}
 	called := names(members)
 	for i := range members {
 		m := &members[i]
-		if m.Store == r.cfg.Self.Store || r.state(m) != "running" || m.Bad != nil {
+		if m.Store == r.cfg.Self.Store || !asks(r.state(m)) || m.Bad != nil {
 			continue
 		}
 		before, was := a.moved(m.Store, m.Address)

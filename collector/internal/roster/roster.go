@@ -61,8 +61,8 @@ type Roster struct {
 	look time.Duration // lookEvery but in tests
 
 	entering sync.Mutex // one enters at a time
-	entered  map[string]store.MemberHost
-	last     int64           // when, in ms since 1970; 0: not yet
+	entered  map[string]entry
+	last     time.Time       // when, or when this roster was made
 	at       int64           // what is written next is of a later time; 0: that is not known yet
 	news     map[string]bool // hosts of which something came since their account was written
 
@@ -70,13 +70,19 @@ type Roster struct {
 
 	mu      sync.Mutex        // guards what follows
 	clients map[string]Client // by address
-	ended   map[string]ended  // by store
+	heard   map[string]heard  // by store; nil: nobody has looked yet
 	tried   map[string]tried  // by store
+}
+
+// entry is what was written of a host.
+type entry struct {
+	store.MemberHost
+	since time.Time // when the first record that is not stored may have come
 }
 
 // New returns a roster that nothing is written to before Enter.
 func New(cfg Config) *Roster {
-	return &Roster{cfg: cfg, wait: askWait, look: lookEvery, entered: map[string]store.MemberHost{}, news: map[string]bool{}, clients: map[string]Client{}, ended: map[string]ended{}, tried: map[string]tried{}}
+	return &Roster{cfg: cfg, wait: askWait, look: lookEvery, entered: map[string]entry{}, last: time.Now(), news: map[string]bool{}, clients: map[string]Client{}, tried: map[string]tried{}}
 }
 
 // Run enters again and again until ctx ends.
@@ -96,7 +102,8 @@ func (r *Roster) Run(ctx context.Context) {
 		}
 		if err == nil && time.Since(adopted) >= adoptEvery {
 			adopted = time.Now()
-			err = r.Adopt(within)
+			_, look := r.members(within)
+			err = errors.Join(look, r.Adopt(within))
 		}
 		cancel()
 		switch {
@@ -121,6 +128,7 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	standings, batch := r.cfg.Standings()
 	now, err := r.clock(ctx)
 	if err != nil {
@@ -130,7 +138,7 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 	for _, h := range own {
 		of[string(h.GetName())] = h
 	}
-	var changed []store.MemberHost
+	var changed []entry
 	held := r.cfg.Waits()
 	for _, s := range standings {
 		held = held || s.Stored < s.Received
@@ -145,11 +153,12 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 		if err != nil {
 			return err
 		}
-		is := store.MemberHost{Store: r.cfg.Self.Store, Host: s.Host, At: now, Batch: batch, Received: s.Received, Stored: s.Stored, Data: data}
-		if is.Since = was.Since; is.Held() == 0 {
-			is.Since = 0
-		} else if is.Since == 0 {
-			is.Since = r.since(now)
+		is := entry{MemberHost: store.MemberHost{Store: r.cfg.Self.Store, Host: s.Host, At: now, Batch: batch, Received: s.Received, Stored: s.Stored, Data: data}}
+		if is.Held() > 0 {
+			if is.since = was.since; is.since.IsZero() {
+				is.since = r.last // it came behind what was written last
+			}
+			is.Age = max(1, time.Since(is.since).Milliseconds())
 		}
 		if known && was.Received == is.Received && was.Stored == is.Stored && string(was.Data) == string(data) {
 			continue
@@ -160,21 +169,25 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 	unsaid := r.enterSenders(ctx, now, batch, stopped && !held)
 	m := r.cfg.Self
 	m.At, m.Stopped = now, stopped && !held
-	if err := r.cfg.Roster.Enter(ctx, &m, changed); err != nil {
+	hosts := make([]store.MemberHost, len(changed))
+	for i := range changed {
+		hosts[i] = changed[i].MemberHost
+	}
+	if err := r.cfg.Roster.Enter(ctx, &m, hosts); err != nil {
 		return errors.Join(err, unsaid)
 	}
 	for _, h := range changed {
 		r.entered[h.Host], r.news[h.Host] = h, true
 	}
-	r.last = now
+	r.last = begun
 	return unsaid
 }
 
-// clock returns the time of what is written next, always later than that of what this collector wrote before, also in an earlier run and when the machine's
-// clock was ahead: of two rows the later one counts. entering is held.
+// clock returns the number of what is written next: the time, but always later than that of what this collector wrote before, also in an earlier run and when the machine's
+// clock was ahead: of two rows the later one counts. Nothing else is told by it. entering is held.
 func (r *Roster) clock(ctx context.Context) (int64, error) {
 	if r.at == 0 {
-		members, err := r.cfg.Roster.Members(ctx)
+		members, err := r.members(ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -188,14 +201,6 @@ func (r *Roster) clock(ctx context.Context) (int64, error) {
 	return r.at, nil
 }
 
-// since is when what is new may have come: behind the last time that was written.
-func (r *Roster) since(now int64) int64 {
-	if r.last == 0 {
-		return r.cfg.Self.Started
-	}
-	return min(r.last, now)
-}
-
 // Close ends the connections to the others.
 func (r *Roster) Close() (err error) {
 	r.mu.Lock()
@@ -205,21 +210,6 @@ func (r *Roster) Close() (err error) {
 	}
 	clear(r.clients)
 	return err
-}
-
-// state is what is known of a collector, in a word.
-func (r *Roster) state(m *store.Member) string {
-	switch {
-	case m.Store == r.cfg.Self.Store:
-		return "running"
-	case m.Lost != 0:
-		return "lost"
-	case m.Stopped:
-		return "stopped"
-	case r.cfg.Now().Sub(time.UnixMilli(m.At)) > silentAfter:
-		return "silent"
-	}
-	return "running"
 }
 
 // names gives each collector a name that no other has: where several have one, with the beginning of the ID of its store.

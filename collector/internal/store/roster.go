@@ -7,6 +7,9 @@ import (
 
 // Roster is an engine that several collectors share, as the list of them: each writes what it is and has, and reads what the others
 // have written. A collector writes every few seconds, so what the others read of it is as old at most.
+//
+// Of what one collector writes At tells only which is the latest: it is by that one's clock, which may be any. What others compare or show is Taken, when the engine took it,
+// by the one clock that they have in common: that of the engine's servers.
 type Roster interface {
 	// Enter makes durable what this collector says of itself, and of some hosts what it has of them; others stay as they were.
 	Enter(ctx context.Context, m *Member, hosts []MemberHost) error
@@ -18,7 +21,7 @@ type Roster interface {
 	// hosts, or of all where there are none.
 	EnterAccounts(ctx context.Context, list []MemberHost) error
 	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
-	// MemberGone returns what was dropped of a collector's events since a time: of each part what it had of some hosts, or of all where there are none.
+	// MemberGone returns what was dropped of a collector's events since a time of the engine's (Taken): of each part what it had of some hosts, or of all where there are none.
 	MemberGone(ctx context.Context, member string, hosts []string, sinceMs int64) ([]HostGone, error)
 	// Partly returns likewise what was dropped of this collector's own events of days, and of classes of days, of which other parts are there.
 	Partly(ctx context.Context, hosts []string) ([]HostGone, error)
@@ -43,7 +46,7 @@ type Listed interface {
 	Delivered() uint64
 }
 
-// Member is a collector that keeps its events where others do, too. Times are in milliseconds since 1970, by its clock.
+// Member is a collector that keeps its events where others do, too. Times are in milliseconds since 1970.
 type Member struct {
 	Store   string `json:"-"`    // the ID of its place
 	Name    string `json:"name"` // as people call it
@@ -51,13 +54,14 @@ type Member struct {
 	Version string `json:"version,omitempty"`
 	// Key is the public key by which it signs its log; "": it signs none.
 	Key     string `json:"key,omitempty"`
-	Started int64  `json:"started"`
-	At      int64  `json:"-"` // when it wrote this
+	Started int64  `json:"started"` // by its clock
+	At      int64  `json:"-"`       // more in each word of it
+	Taken   int64  `json:"-"`       // when the engine took this
 	// Stopped says that it ended in good order, and holds nothing back.
 	Stopped bool `json:"stopped,omitempty"`
-	// Lost is later than At where it was said to be gone for good; 0: never, or it was heard of since.
+	// Lost is more than At where it was said to be gone for good; 0: never, or it was heard of since.
 	Lost int64 `json:"-"`
-	// Bad says that what it wrote cannot be read: nothing but Store, At and Lost is known of it.
+	// Bad says that what it wrote cannot be read: nothing but Store, At, Taken and Lost is known of it.
 	Bad error `json:"-"`
 }
 
@@ -66,7 +70,8 @@ type HostGone struct {
 	Host   string // "": of which hosts is not known
 	Part   Part
 	Class  string
-	At     int64 // when it was dropped
+	At     int64 // when it was dropped, by the clock of who did
+	Taken  int64 // when the engine took that
 	FromMs int64 // the time of the first of them
 	ToMs   int64 // and of the last
 }
@@ -74,14 +79,15 @@ type HostGone struct {
 // MemberHost is what a collector has of a host.
 type MemberHost struct {
 	Store, Host string
-	At          int64  // when that was so
+	At          int64  // more each time that it is written
+	Taken       int64  // when the engine took this
 	Batch       uint64 // the last that was stored then
 	// Received is how many records it had received, ever, all of which it had acknowledged; Stored how many of these are in batches up to
 	// Batch.
 	Received, Stored uint64
-	// Since is when the first of the others may have come.
-	Since int64
-	Data  []byte // what else it says, opaque
+	// Age is how long before it was written the first of the others may have come, in ms; 0: there are none.
+	Age  int64
+	Data []byte // what else it says, opaque
 }
 
 // Held returns how many records were in no stored batch.

@@ -207,7 +207,7 @@ func hostsDropped(t *testing.T, a *Address) {
 		must(t, x.Append(t.Context(), b))
 		must(t, x.Rotate(t.Context()))
 	}
-	since := time.Now().UnixMilli() - 1
+	since := time.Now().Unix()*1000 - 1 // the servers say whole seconds
 	said := func() (out []string) {
 		t.Helper()
 		list, err := x.MemberGone(t.Context(), "xh", nil, since)

@@ -78,8 +78,8 @@ func (e *Engine) keepHosts(ctx context.Context, names []string, of map[string][]
 	if n == 0 {
 		return nil
 	}
-	_, err = e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".gone (dropped, store, host, day, part, happened, at, class, min_ms, max_ms)",
-		[]any{same(dayNumber(store.DayOf(now)), n), ids, hosts, same(dayNumber(d.part.Day), n), same(uint32(d.part.N), n), ofDay, same(uint64(now.UnixMilli()), n), same(d.class, n), mins, maxs})
+	_, err = e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".gone (store, host, day, part, happened, at, class, min_ms, max_ms)",
+		[]any{ids, hosts, same(dayNumber(d.part.Day), n), same(uint32(d.part.N), n), ofDay, same(uint64(now.UnixMilli()), n), same(d.class, n), mins, maxs})
 	if err != nil {
 		return fmt.Errorf("write the hosts of %s: %w", d.part, err)
 	}
@@ -88,7 +88,7 @@ func (e *Engine) keepHosts(ctx context.Context, names []string, of map[string][]
 
 // MemberGone implements store.Roster.
 func (e *Engine) MemberGone(ctx context.Context, member string, hosts []string, sinceMs int64) ([]store.HostGone, error) {
-	return e.gone(ctx, member, hosts, fmt.Sprintf("dropped >= %d AND at > %d", dayNumber(store.DayOf(time.UnixMilli(sinceMs))), max(0, sinceMs)))
+	return e.gone(ctx, member, hosts, fmt.Sprintf("taken > %d", max(0, sinceMs)))
 }
 
 // Partly implements store.Roster.
@@ -115,7 +115,7 @@ func (e *Engine) gone(ctx context.Context, member string, hosts []string, where 
 	if err != nil {
 		return nil, err
 	}
-	sql := "SELECT host, day, part, max(class), toInt64(min(at)), min(min_ms), max(max_ms) FROM " + e.cluster.address.Database + ".gone WHERE store = " + quote(member) + " AND " + where
+	sql := "SELECT host, day, part, max(class), toInt64(min(at)), toInt64(max(taken)), min(min_ms), max(max_ms) FROM " + e.cluster.address.Database + ".gone WHERE store = " + quote(member) + " AND " + where
 	if len(hosts) > 0 && len(hosts) <= maxList {
 		sql += " AND host IN ('', " + quoteAll(hosts) + ")"
 	}
@@ -123,7 +123,7 @@ func (e *Engine) gone(ctx context.Context, member string, hosts []string, where 
 		var h store.HostGone
 		var day int32
 		var n uint32
-		err := scan(&h.Host, &day, &n, &h.Class, &h.At, &h.FromMs, &h.ToMs)
+		err := scan(&h.Host, &day, &n, &h.Class, &h.At, &h.Taken, &h.FromMs, &h.ToMs)
 		h.Part = store.Part{Day: dayOf(day), N: int(n)}
 		list = append(list, h)
 		return err

@@ -36,12 +36,12 @@ func (e *Engine) Enter(ctx context.Context, m *store.Member, hosts []store.Membe
 	// The hosts before the collector: that it lives says nothing that they do not.
 	if n := len(hosts); n > 0 {
 		names, at, batches := make([]string, n), make([]uint64, n), make([]uint64, n)
-		received, stored, since, data := make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]string, n)
+		received, stored, age, data := make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]string, n)
 		for i, h := range hosts {
-			names[i], at[i], batches[i], received[i], stored[i], since[i], data[i] = h.Host, uint64(h.At), h.Batch, h.Received, h.Stored, uint64(h.Since), string(h.Data)
+			names[i], at[i], batches[i], received[i], stored[i], age[i], data[i] = h.Host, uint64(h.At), h.Batch, h.Received, h.Stored, uint64(h.Age), string(h.Data)
 		}
-		_, err := e.cluster.insert(ctx, first, "INSERT INTO "+db+".hosts (store, host, at, batch, received, stored, since, data)",
-			[]any{same(e.opts.Store, n), names, at, batches, received, stored, since, data})
+		_, err := e.cluster.insert(ctx, first, "INSERT INTO "+db+".hosts (store, host, at, batch, received, stored, age, data)",
+			[]any{same(e.opts.Store, n), names, at, batches, received, stored, age, data})
 		if err != nil {
 			return fmt.Errorf("write what this collector has of hosts: %w", err)
 		}
@@ -63,12 +63,14 @@ func (e *Engine) Members(ctx context.Context) (list []store.Member, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(data, at) FROM "+e.cluster.address.Database+".collectors GROUP BY store ORDER BY store", func() { list = nil },
+	err = e.cluster.ask(ctx, first, "SELECT store, max(at), argMax(taken, at), argMax(data, at) FROM "+e.cluster.address.Database+".collectors GROUP BY store ORDER BY store", func() { list = nil },
 		func(scan func(...any) error) error {
 			var id, data string
-			var at uint64
-			err := scan(&id, &at, &data)
-			list = append(list, memberOf(id, int64(at), data))
+			var at, taken uint64
+			err := scan(&id, &at, &taken, &data)
+			m := memberOf(id, int64(at), data)
+			m.Taken = int64(taken)
+			list = append(list, m)
 			return err
 		})
 	if err != nil {
@@ -107,13 +109,13 @@ func (e *Engine) MemberHosts(ctx context.Context, member string) (list []store.M
 	if member != "" {
 		of = " WHERE store = " + quote(member)
 	}
-	sql := "SELECT store, host, max(at), argMax(batch, at), argMax(received, at), argMax(stored, at), argMax(since, at), argMax(data, at) FROM " + e.cluster.address.Database + ".hosts" + of + " GROUP BY store, host ORDER BY store, host"
+	sql := "SELECT store, host, max(at), argMax(taken, at), argMax(batch, at), argMax(received, at), argMax(stored, at), argMax(age, at), argMax(data, at) FROM " + e.cluster.address.Database + ".hosts" + of + " GROUP BY store, host ORDER BY store, host"
 	err = e.cluster.ask(ctx, first, sql, func() { list = nil }, func(scan func(...any) error) error {
 		var h store.MemberHost
-		var at, since uint64
+		var at, taken, age uint64
 		var data string
-		err := scan(&h.Store, &h.Host, &at, &h.Batch, &h.Received, &h.Stored, &since, &data)
-		h.At, h.Since, h.Data = int64(at), int64(since), []byte(data)
+		err := scan(&h.Store, &h.Host, &at, &taken, &h.Batch, &h.Received, &h.Stored, &age, &data)
+		h.At, h.Taken, h.Age, h.Data = int64(at), int64(taken), int64(age), []byte(data)
 		list = append(list, h)
 		return err
 	})
@@ -150,13 +152,13 @@ func (e *Engine) MemberAccounts(ctx context.Context, member string, hosts []stri
 	if len(hosts) > 0 && len(hosts) <= maxList {
 		of = " AND host IN (" + quoteAll(hosts) + ")"
 	}
-	sql := "SELECT host, max(at), argMax(data, at) FROM " + e.cluster.address.Database + ".accounts WHERE store = " + quote(member) + of + " GROUP BY host ORDER BY host"
+	sql := "SELECT host, max(at), argMax(taken, at), argMax(data, at) FROM " + e.cluster.address.Database + ".accounts WHERE store = " + quote(member) + of + " GROUP BY host ORDER BY host"
 	err = e.cluster.ask(ctx, first, sql, func() { list = nil }, func(scan func(...any) error) error {
 		h := store.MemberHost{Store: member}
-		var at uint64
+		var at, taken uint64
 		var data string
-		err := scan(&h.Host, &at, &data)
-		h.At, h.Data = int64(at), []byte(data)
+		err := scan(&h.Host, &at, &taken, &data)
+		h.At, h.Taken, h.Data = int64(at), int64(taken), []byte(data)
 		list = append(list, h)
 		return err
 	})

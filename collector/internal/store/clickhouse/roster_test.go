@@ -14,18 +14,24 @@ import (
 func listed(t *testing.T, c *cluster.Cluster) {
 	a := address(t, c)
 	x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
-	ctx := t.Context()
+	ctx, began := t.Context(), time.Now().Unix()*1000
 	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:1", At: 1000, Started: 5}, []store.MemberHost{{Host: "web1", At: 1000, Batch: 0, Received: 9, Stored: 2}}))
-	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:2", At: 2000, Started: 5}, []store.MemberHost{{Host: "web1\xff", At: 2000, Batch: 1, Received: 12, Stored: 4, Since: 1500, Data: []byte{0, 255}}}))
+	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:2", At: 2000, Started: 5}, []store.MemberHost{{Host: "web1\xff", At: 2000, Batch: 1, Received: 12, Stored: 4, Age: 1500, Data: []byte{0, 255}}}))
 	must(t, y.Enter(ctx, &store.Member{Name: "west", At: 2500}, nil))
 	members, err := y.Members(ctx)
 	must(t, err)
+	for i := range members { // whatever the collectors' clocks say
+		if m := &members[i]; m.Taken < began || m.Taken > time.Now().UnixMilli() {
+			t.Errorf("what %s says was taken at %d", m.Store, m.Taken)
+		}
+		members[i].Taken = 0
+	}
 	if d := cmp.Diff([]store.Member{{Store: "x", Name: "east", Address: "e:2", At: 2000, Started: 5}, {Store: "y", Name: "west", At: 2500}}, members); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	hosts, err := y.MemberHosts(ctx, "x")
 	must(t, err)
-	if len(hosts) != 2 || hosts[0].Held() != 7 || hosts[1].Host != "web1\xff" || hosts[1].Held() != 8 || hosts[1].Since != 1500 || string(hosts[1].Data) != "\x00\xff" {
+	if len(hosts) != 2 || hosts[0].Held() != 7 || hosts[1].Host != "web1\xff" || hosts[1].Held() != 8 || hosts[1].Age != 1500 || hosts[1].Taken < began || string(hosts[1].Data) != "\x00\xff" {
 		t.Errorf("hosts: %+v", hosts)
 	}
 
@@ -55,7 +61,7 @@ func listed(t *testing.T, c *cluster.Cluster) {
 	must(t, x.EnterAccounts(ctx, []store.MemberHost{{Host: "web1", At: 2, Data: []byte("new")}}))
 	accounts, err := y.MemberAccounts(ctx, "x", []string{"web1"})
 	must(t, err)
-	if len(accounts) != 1 || string(accounts[0].Data) != "new" {
+	if len(accounts) != 1 || string(accounts[0].Data) != "new" || accounts[0].Taken < began {
 		t.Errorf("accounts: %+v", accounts)
 	}
 

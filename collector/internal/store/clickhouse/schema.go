@@ -8,8 +8,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Version is that of the tables. No release has made any of versions 1 to 4.
-const Version = 5
+// Version is that of the tables. No release has made any of versions 1 to 5.
+const Version = 6
 
 // tables are the names of all tables.
 var tables = []string{"events", "batches", "stored", "gone", "meta", "collectors", "hosts", "accounts", "senders"}
@@ -30,6 +30,7 @@ func schema(db string) []string {
 		events = append(events, column(f)+" "+kind)
 	}
 	events = append(events, others+" Array(String)")
+	const taken = "taken UInt64 DEFAULT toUInt64(now()) * 1000" // by the server's clock, the one that all collectors have in common
 	return []string{
 		"CREATE DATABASE IF NOT EXISTS " + db,
 		"CREATE TABLE IF NOT EXISTS " + db + ".events (day Int32, part UInt32, node String, ts_ms Int64, serial UInt64, batch UInt64, store String, seq UInt32, " +
@@ -40,15 +41,15 @@ func schema(db string) []string {
 			replicated("ReplicatedReplacingMergeTree", "batches") + ") PARTITION BY (day, part) ORDER BY (store, batch, day, part, first)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".stored (store String, batch UInt64) " +
 			replicated("ReplicatedReplacingMergeTree", "stored") + ", batch) ORDER BY store",
-		"CREATE TABLE IF NOT EXISTS " + db + ".gone (dropped Int32, store String, host String, day Int32, part UInt32, happened Int32, at UInt64, class String, min_ms Int64, max_ms Int64) " +
-			replicated("ReplicatedReplacingMergeTree", "gone") + ", at) PARTITION BY intDiv(dropped, 100) ORDER BY (store, host, day, part, happened)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".gone (store String, host String, day Int32, part UInt32, happened Int32, at UInt64, " + taken + ", class String, min_ms Int64, max_ms Int64) " +
+			replicated("ReplicatedReplacingMergeTree", "gone") + ", at) PARTITION BY intDiv(taken, 2592000000) ORDER BY (store, host, day, part, happened)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".meta (name String, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "meta") + ") ORDER BY (name, value)",
-		"CREATE TABLE IF NOT EXISTS " + db + ".collectors (store String, at UInt64, data String) " +
+		"CREATE TABLE IF NOT EXISTS " + db + ".collectors (store String, at UInt64, " + taken + ", data String) " +
 			replicated("ReplicatedReplacingMergeTree", "collectors") + ", at) ORDER BY store",
-		"CREATE TABLE IF NOT EXISTS " + db + ".hosts (store String, host String, at UInt64, batch UInt64, received UInt64, stored UInt64, since UInt64, data String) " +
+		"CREATE TABLE IF NOT EXISTS " + db + ".hosts (store String, host String, at UInt64, " + taken + ", batch UInt64, received UInt64, stored UInt64, age UInt64, data String) " +
 			replicated("ReplicatedReplacingMergeTree", "hosts") + ", at) ORDER BY (store, host)",
-		"CREATE TABLE IF NOT EXISTS " + db + ".accounts (store String, host String, at UInt64, data String) " +
+		"CREATE TABLE IF NOT EXISTS " + db + ".accounts (store String, host String, at UInt64, " + taken + ", data String) " +
 			replicated("ReplicatedReplacingMergeTree", "accounts") + ", at) ORDER BY (store, host)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".senders (day Int32, key String, store String, at UInt64, value String) " +
 			replicated("ReplicatedReplacingMergeTree", "senders") + ", at) PARTITION BY day ORDER BY (key, store)",
