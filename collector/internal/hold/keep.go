@@ -15,6 +15,7 @@ type Keep struct {
 	set    *Set
 	events Hosts
 	also   func() map[string]string
+	shared store.Shared // what other collectors drop, too; nil: none do
 
 	mu    sync.Mutex // guards hosts
 	hosts map[store.Part]known
@@ -33,9 +34,20 @@ type known struct {
 }
 
 // NewKeep returns the holds of set on what events has. also returns, by host, the one that its records
-// count as, too (hosts --reattribute).
+// count as, too (hosts --reattribute); nil: that is not known.
 func NewKeep(set *Set, events Hosts, also func() map[string]string) *Keep {
-	return &Keep{set: set, events: events, also: also, hosts: map[store.Part]known{}}
+	k := &Keep{set: set, events: events, also: also, hosts: map[store.Part]known{}}
+	if s, err := store.Able[store.Sharing](events, "share holds"); err == nil {
+		k.shared = s.Shared()
+	}
+	return k
+}
+
+// Guard has what is shared be dropped only where no other collector has it on hold, as that is right before.
+func (k *Keep) Guard() {
+	if k.shared != nil {
+		k.shared.HoldBy(k.WhyOthers)
+	}
 }
 
 // Why returns why a part is on hold, "" when it may be dropped. Where it cannot be told whose events
@@ -46,16 +58,23 @@ func (k *Keep) Why(ctx context.Context, p *store.PartStats) string {
 	}
 	var of hostsOf
 	for _, h := range k.set.List() {
-		if k.holds(ctx, &h, p, &of) {
+		if k.holds(ctx, &h, p, &of, k.withAlso) {
 			return h.What
 		}
 	}
-	return ""
+	if k.shared == nil {
+		return ""
+	}
+	others, err := k.shared.OthersHolds(ctx)
+	if err != nil {
+		return fmt.Sprintf("what other collectors have on hold is not known: %v", err)
+	}
+	return k.WhyOthers(ctx, p, others)
 }
 
 // Holds reports whether one hold is on a part.
 func (k *Keep) Holds(ctx context.Context, h *Hold, p *store.PartStats) bool {
-	return k.holds(ctx, h, p, &hostsOf{})
+	return k.holds(ctx, h, p, &hostsOf{}, k.withAlso)
 }
 
 // hostsOf are the hosts of a part, found out once for all holds.
@@ -65,7 +84,13 @@ type hostsOf struct {
 	err   error
 }
 
-func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hostsOf) bool {
+// any reports whether one of some hosts may be in it.
+func (o *hostsOf) any(hosts []string) bool {
+	return slices.ContainsFunc(o.names, func(name string) bool { return slices.Contains(hosts, name) })
+}
+
+// holds reports whether a hold is on a part; also adds to its hosts what those count as, too.
+func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hostsOf, also func([]string) []string) bool {
 	if !h.IsHost() {
 		if p.Compacted { // its events happened on its day, and were received on any from then to Received
 			return h.OfDays(min(p.Day, p.Received), max(p.Day, p.Received))
@@ -75,7 +100,7 @@ func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hosts
 	if !of.known {
 		of.known = true
 		if of.names, of.err = k.namesOf(ctx, p); of.err == nil {
-			of.names = withAlso(of.names, k.also())
+			of.names = also(of.names)
 		}
 	}
 	// "" has the events of many hosts, which are not told apart.
@@ -83,7 +108,11 @@ func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hosts
 }
 
 // withAlso adds to hosts those that their records count as, too.
-func withAlso(names []string, also map[string]string) []string {
+func (k *Keep) withAlso(names []string) []string {
+	if k.also == nil {
+		return names
+	}
+	also := k.also()
 	if len(also) == 0 {
 		return names
 	}

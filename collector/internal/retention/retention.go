@@ -91,7 +91,8 @@ type Keeper struct {
 	drop sync.Mutex
 	// passed has the parts that were said to be passed over, and why; guarded by drop.
 	passed map[store.Part]string
-	all    int // how many there were when all was last said to be on hold; guarded by drop
+	all    int    // how many there were when all was last said to be on hold; guarded by drop
+	failed string // what was last said not to be dropped, and for which limit; guarded by drop
 	// doubted is true while max_days does not count from the clock's day, and apart while that is not the day of the servers that have the events.
 	doubted, apart atomic.Bool
 }
@@ -141,9 +142,14 @@ func (k *Keeper) today(st *store.Stats) (day store.Day, ok bool) {
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	said := ""
 	for {
-		if err := k.apply(ctx); err != nil && ctx.Err() == nil {
+		err := k.apply(ctx)
+		if err != nil && err.Error() != said && ctx.Err() == nil {
 			k.cfg.Log.Error("dropping old days", "error", err)
+		}
+		if said = ""; err != nil {
+			said = err.Error()
 		}
 		select {
 		case <-ctx.Done():
@@ -244,9 +250,13 @@ func (k *Keeper) dropNext(ctx context.Context, reason string) (bool, error) {
 		return true, nil // somebody else was faster: look again
 	}
 	if err != nil {
-		k.cfg.Record("op=drop-day day=%s reason=%s auid=-1 pid=-1 subj=? res=failed", d.Part, reason)
+		if what := fmt.Sprintf("day=%s reason=%s", d.Part, reason); k.failed != what { // it is tried each minute
+			k.failed = what
+			k.cfg.Record("op=drop-day %s auid=-1 pid=-1 subj=? res=failed", what)
+		}
 		return false, fmt.Errorf("drop the oldest day: %w", err)
 	}
+	k.failed = ""
 	label := reason
 	if label != dropDays && label != dropBytes && label != dropClass {
 		label = dropSpace

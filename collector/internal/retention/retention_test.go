@@ -120,6 +120,10 @@ func TestDropOldest(t *testing.T) {
 	if ok, err := k.DropOldest(context.Background(), "space_left_action"); ok || !errors.Is(err, broken) || len(k.records) != 1 || !strings.HasSuffix(k.records[0], "res=failed") {
 		t.Errorf("it cannot be dropped: %v, %v, records %q", ok, err, k.records)
 	}
+	h.err = broken // a minute later
+	if ok, err := k.DropOldest(context.Background(), "space_left_action"); ok || !errors.Is(err, broken) || len(k.records) != 1 {
+		t.Errorf("it cannot be dropped, again: %v, %v, records %q", ok, err, k.records)
+	}
 	h.err = store.ErrNoDay
 	if ok, err := k.DropOldest(context.Background(), "space_left_action"); !ok || err != nil || h.left() != 3 {
 		t.Errorf("somebody was faster: %v, %v", ok, err)

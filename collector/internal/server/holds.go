@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -37,17 +38,25 @@ func (s *Server) openHolds() {
 		}
 		return s.head.Also()
 	})
+	s.holds.keep.Guard()
 	if err := s.holds.set.Broken(); err != nil {
 		s.cfg.Log.Error("the list of holds can't be believed: everything is on hold, and retention drops nothing, until it is put back (and the collector started again) or `collector hold remove --all` begins a new one", "error", err)
 	}
 }
 
 // sayHolds records each change until its record is stored, and then has the list forget it: also those that were made
-// while no collector ran, or whose records were lost when one was killed or its journal took nothing.
+// while no collector ran, or whose records were lost when one was killed or its journal took nothing. Others that drop the same events are told what is on hold, again and again, for
+// their tables may be made anew, or be those of before.
 func (s *Server) sayHolds(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	failed := false
 	for {
+		err := s.holds.share(ctx)
+		if err != nil && !failed && ctx.Err() == nil {
+			s.cfg.Log.Warn("the list of holds", "error", err)
+		}
+		failed = err != nil
 		s.recordHolds(s.holds.set.Unsaid())
 		if err := s.holds.settle(); err != nil {
 			s.cfg.Log.Warn("the list of holds", "error", err)
@@ -70,6 +79,16 @@ func (s *Server) recordHolds(done []hold.Done) {
 			s.holds.end(d, false)
 		}
 	}
+}
+
+// sharing is how long other collectors may take to be told what is on hold.
+const sharing = time.Minute
+
+// share tells other collectors what is on hold.
+func (h *holds) share(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sharing)
+	defer cancel()
+	return h.keep.Share(ctx)
 }
 
 // begin notes that a change's record is made; false where it was made before.
@@ -122,10 +141,16 @@ func (h *holds) settle() error {
 }
 
 // ChangeHolds implements api.Holder. Nothing is dropped meanwhile: what is there once it returns, stays.
-func (l *live) ChangeHolds(_ context.Context, c hold.Change) (done []hold.Done, err error) {
+func (l *live) ChangeHolds(ctx context.Context, c hold.Change) (done []hold.Done, err error) {
 	err = l.s.retention.While(func() error {
 		done, err = l.s.holds.set.Change(c, l.s.cfg.Now())
 		l.s.recordHolds(done)
+		if err != nil {
+			return err
+		}
+		if err = l.s.holds.share(context.WithoutCancel(ctx)); err != nil {
+			err = fmt.Errorf("the change is made; %w", err)
+		}
 		return err
 	})
 	for _, d := range done {
@@ -198,5 +223,13 @@ func ChangeHolds(dir string, c hold.Change, log hclog.Logger) (done []hold.Done,
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	c.By = Self()
-	return hold.Open(fsys.OS, dir, st).Change(c, time.Now())
+	h := holds{set: hold.Open(fsys.OS, dir, st)}
+	if done, err = h.set.Change(c, time.Now()); err != nil {
+		return done, err
+	}
+	h.keep = hold.NewKeep(h.set, st, nil)
+	if err = h.share(context.Background()); err != nil {
+		err = fmt.Errorf("the change is made; %w", err)
+	}
+	return done, err
 }

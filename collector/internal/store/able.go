@@ -37,11 +37,20 @@ type Waiting struct {
 	Err   error
 }
 
-// Shared is an engine whose events other collectors drop, too.
+// Sharing is a store whose events may lie where other collectors drop them, too.
+type Sharing interface {
+	// Shared returns what they tell one another; nil where nobody else drops anything.
+	Shared() Shared
+}
+
+// Shared is an engine whose events several places drop. What each has on hold is a text that the places know how to read, and the engine does not; "" is nothing.
 type Shared interface {
-	// KeepHolds makes durable, for all of them, how many holds a place has after that change of its list. While it has any, no other
-	// place's Drop deletes anything: each knows its own holds only.
-	KeepHolds(ctx context.Context, change uint64, holds int) error
+	// ShareHolds makes durable, for all of them, what a place has on hold, unless it has said the same last.
+	ShareHolds(ctx context.Context, text string) error
+	// OthersHolds returns what other places have on hold, by their IDs, as it was read with Stats.
+	OthersHolds(ctx context.Context) (map[string]string, error)
+	// HoldBy has each Drop ask, once it has read anew what others have on hold, whether these texts hold the part: fn returns why, or "". Without it, any text holds all.
+	HoldBy(fn func(ctx context.Context, p *PartStats, others map[string]string) string)
 }
 
 // ErrUnable is returned by Able for what a store cannot do.

@@ -216,18 +216,8 @@ func (o *Outbox) LedgerHosts(ctx context.Context, fn func([]byte)) error {
 // Holds implements store.Place.
 func (o *Outbox) Holds() store.Held { return o.local.Holds() }
 
-// sharing is how long a change of holds waits for the engine; whoever makes it tries again.
-const sharing = time.Minute
-
-// KeepHolds implements store.Place. An engine that others drop from knows of holds before the place has kept them.
+// KeepHolds implements store.Place.
 func (o *Outbox) KeepHolds(h store.Held, holds int, why string) error {
-	if e, err := store.Able[store.Shared](o.engine, "share holds"); err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), sharing)
-		defer cancel()
-		if err := e.KeepHolds(ctx, h.Generation, holds); err != nil {
-			return fmt.Errorf("other collectors do not know of it yet, and may drop what is on hold: %w", err)
-		}
-	}
 	return o.local.KeepHolds(h, holds, why)
 }
 

@@ -6,12 +6,23 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-var _ store.Listed = (*Outbox)(nil)
+var (
+	_ store.Listed  = (*Outbox)(nil)
+	_ store.Sharing = (*Outbox)(nil)
+)
 
 // Roster implements store.Listed.
 func (o *Outbox) Roster() store.Roster {
 	if r, err := store.Able[store.Roster](o.engine, "list collectors"); err == nil {
 		return r
+	}
+	return nil
+}
+
+// Shared implements store.Sharing.
+func (o *Outbox) Shared() store.Shared {
+	if s, err := store.Able[store.Shared](o.engine, "share holds"); err == nil {
+		return s
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type account struct {
 	several bool                     // there are batches of other places
 	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
 	hidden  []store.Part             // of these, those of which something may be there
+	holds   map[string]string        // what collectors have on hold, by store
 }
 
 // account reads the account.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -48,12 +47,6 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	case !p.Sealed:
 		return nil, fmt.Errorf("%w: it is the one being written", store.ErrInUse)
 	}
-	switch stores, err := e.heldElsewhere(ctx); {
-	case err != nil:
-		return nil, err
-	case len(stores) > 0:
-		return nil, fmt.Errorf("%w: the collector of the store %s has put something on hold, and is the one that drops the rest meanwhile", store.ErrInUse, strings.Join(stores, ", "))
-	}
 	names, of, err := e.cluster.shards(ctx)
 	if err != nil {
 		return nil, err
@@ -64,6 +57,10 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	}
 	if own := e.now(); !store.ClocksAgree(own, w.now) {
 		return nil, fmt.Errorf("%w: this machine's clock (%s) and the cluster's (%s) are more than a day apart", store.ErrInUse, own.UTC().Format(time.RFC3339), w.now.UTC().Format(time.RFC3339))
+	}
+	if err := e.held(ctx, of[names[0]], p); err != nil {
+		e.outdated(a) // the next one is chosen by what is on hold now
+		return nil, err
 	}
 	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why, at: w.now}
 	if err := e.mark(ctx, names, of, &d); err != nil {

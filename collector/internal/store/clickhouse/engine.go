@@ -35,7 +35,8 @@ type Engine struct {
 	begun     begun      // the batch that was begun last; guarded by appending
 	// unsure says that a row of the account may be there after all which was not written: it is read again, so that nothing of a batch is inserted behind its row.
 	unsure  atomic.Bool
-	cleaned atomic.Int64 // the day on which old rows of senders were looked for
+	holdBy  atomic.Pointer[func(context.Context, *store.PartStats, map[string]string) string] // see HoldBy
+	cleaned atomic.Int64                                                                      // the day on which old rows of senders were looked for
 
 	knowing sync.Mutex // guards kept; taken before the others
 	kept    Known      // what Memory has; zero: it was not asked yet
@@ -210,6 +211,9 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 	}
 	a, err := e.cluster.account(ctx, e.opts.Store, names, of)
 	if err != nil {
+		return nil, err
+	}
+	if a.holds, _, err = e.cluster.holds(ctx, of[names[0]]); err != nil {
 		return nil, err
 	}
 	// Behind the parts: what is dropped in between is hidden, and tables that are made anew in between are noticed.

@@ -232,30 +232,67 @@ func wrongPassword(t *testing.T, c *cluster.Cluster) {
 	}
 }
 
-// What one collector holds, no other one drops.
+// What one collector holds, no other one drops, also where it said so right before; what nobody holds is dropped, whoever holds something else. What a collector that is gone for good
+// held is held no longer, until it says it again.
 func heldElsewhere(t *testing.T, c *cluster.Cluster) {
-	a := address(t, c)
+	a, ctx := address(t, c), t.Context()
 	x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
-	first, second := sealed(1, table(10)), sealed(2, table(10))
-	second.Day++
-	must(t, x.Append(t.Context(), first))
-	must(t, x.Append(t.Context(), second))
-	part := store.Part{Day: first.Day, N: 1}
-	must(t, y.KeepHolds(t.Context(), 9, 2))
-	must(t, x.KeepHolds(t.Context(), 1, 1)) // our own, which retention knows
-	if err := x.Drop(t.Context(), part, ""); !errors.Is(err, store.ErrInUse) {
-		t.Errorf("another collector has holds: %v, want ErrInUse", err)
+	for i := range 5 {
+		b := sealed(uint64(i+1), table(10))
+		b.Day += store.Day(i)
+		must(t, x.Append(ctx, b))
 	}
-	must(t, y.KeepHolds(t.Context(), 10, 0))
-	must(t, y.KeepHolds(t.Context(), 11, 1))
-	must(t, y.Enter(t.Context(), &store.Member{Name: "y", At: 1000}, nil))
-	if err := x.Drop(t.Context(), part, ""); !errors.Is(err, store.ErrInUse) {
-		t.Errorf("it has one again: %v, want ErrInUse", err)
+	part := func(i int) store.Part { return store.Part{Day: store.DayOf(storetest.Start) + store.Day(i), N: 1} }
+	refused := func(what string, p store.Part) {
+		t.Helper()
+		if err := x.Drop(ctx, p, ""); !errors.Is(err, store.ErrInUse) {
+			t.Errorf("%s: %v, want ErrInUse", what, err)
+		}
 	}
-	must(t, x.Lose(t.Context(), "y", 2000)) // with its holds
-	must(t, x.Drop(t.Context(), part, ""))
-	if n := len(texts(t, x, &query.Query{Unparsable: true})); n != 10 {
-		t.Errorf("%d events are left, want 10", n)
+	must(t, x.ShareHolds(ctx, "own")) // which retention knows
+	must(t, y.ShareHolds(ctx, "0"))
+	refused("nobody can read it", part(0))
+	x.HoldBy(func(_ context.Context, p *store.PartStats, others map[string]string) string {
+		if _, own := others["x"]; own {
+			t.Error("its own are others'")
+		}
+		for id, text := range others {
+			if text == fmt.Sprint(int(p.Day-part(0).Day)) {
+				return "by " + id
+			}
+		}
+		return ""
+	})
+	refused("it is on hold", part(0))
+	must(t, x.Drop(ctx, part(1), ""))
+	if others, err := x.OthersHolds(ctx); err != nil || len(others) != 1 || others["y"] != "0" {
+		t.Errorf("others: %v, %v", others, err)
+	}
+	must(t, y.ShareHolds(ctx, "2"))
+	refused("it is on hold since", part(2))
+	rows := func() string {
+		n, err := c.Nodes[0].Query("SELECT count() FROM " + a.Database + ".meta WHERE name = 'holds of y'")
+		must(t, err)
+		return n
+	}
+	before := rows()
+	must(t, y.ShareHolds(ctx, "2"))
+	if after := rows(); before != after {
+		t.Errorf("what is known already was said again: %s rows, then %s", before, after)
+	}
+	_, err := c.Nodes[0].Query("ALTER TABLE " + a.Database + ".meta DELETE WHERE name = 'holds of y'") // as in an older copy
+	must(t, err)
+	must(t, c.Nodes[0].WaitFor("SELECT count() FROM "+a.Database+".meta WHERE name = 'holds of y'", "0"))
+	must(t, y.ShareHolds(ctx, "2"))
+	refused("it is on hold again", part(2))
+	must(t, x.Lose(ctx, "y", 2000))
+	must(t, x.Drop(ctx, part(2), ""))
+	must(t, y.ShareHolds(ctx, "3")) // it is there again
+	refused("on hold by one that was gone", part(3))
+	must(t, y.ShareHolds(ctx, ""))
+	must(t, x.Drop(ctx, part(3), ""))
+	if n := len(texts(t, x, &query.Query{Unparsable: true})); n != 20 {
+		t.Errorf("%d events are left, want 20", n)
 	}
 }
 

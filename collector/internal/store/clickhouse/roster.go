@@ -287,7 +287,11 @@ func (e *Engine) Lose(ctx context.Context, member string, atMs int64) error {
 	if err != nil {
 		return err
 	}
-	if err := e.cluster.say(ctx, first, []string{lostOf + member}, []string{fmt.Sprintf("%020d", atMs)}); err != nil {
+	err = e.cluster.say(ctx, first, []string{lostOf + member}, []string{fmt.Sprintf("%020d", atMs)})
+	if err == nil {
+		err = e.shareHolds(ctx, member, "") // it says them again if it comes back
+	}
+	if err != nil {
 		return fmt.Errorf("write that the collector %s is gone: %w", member, err)
 	}
 	return nil
