@@ -107,7 +107,7 @@ func (c *Command) more() {
 // done is told of each file.
 func (c *Command) done(d Done) {
 	var records int64
-	state, why := "read", ""
+	state, why, torn := "read", "", ""
 	switch {
 	case d.Whole >= 0:
 		state, records = "known", d.Whole
@@ -120,6 +120,9 @@ func (c *Command) done(d Done) {
 			c.damaged++
 			state, why = "damaged", d.Damage.Error()
 			c.Complain("%s: %d records before that were read", terminal.Clean(why), d.Records)
+		}
+		if torn = string(d.Torn); torn != "" {
+			c.sayTorn(d.Path, d.Torn)
 		}
 		if d.TooLong > 0 {
 			c.damaged++
@@ -135,8 +138,24 @@ func (c *Command) done(d Done) {
 		if why != "" {
 			line["why"] = why
 		}
+		if torn != "" {
+			line["torn"] = torn
+		}
 		c.json.line(line)
 	}
+}
+
+// sayTorn says what became of a file's last line.
+func (c *Command) sayTorn(path string, torn oldlogs.Torn) {
+	then := "its record is taken as far as it goes"
+	switch torn {
+	case oldlogs.TornWaits:
+		then = "it was written less than a minute ago, so the line is left out: the same command reads it when it is whole"
+	case oldlogs.TornLost:
+		c.damaged++
+		then = "there is no whole time and serial in that line: it is left out"
+	}
+	c.Complain("%s: the last line has no end: %s", terminal.Clean(path), then)
 }
 
 // sayRetention says what retention would drop of what is about to be imported.

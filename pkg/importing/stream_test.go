@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -126,5 +127,37 @@ func TestCommand(t *testing.T) {
 	}
 	if err := (&Command{}).Check(nil); err == nil {
 		t.Error("nothing to do is said to be right")
+	}
+}
+
+// TestTornSaid: what becomes of a last line that has no end is said, and is an exit code where something is lost.
+func TestTornSaid(t *testing.T) {
+	whole := "type=USER_END msg=audit(1700000000.001:7): pid=1\n"
+	for torn, c := range map[string]struct {
+		old        bool
+		said, json string
+		code       int
+	}{
+		"type=USER_END msg=audit(17":                   {false, "the same command reads it when it is whole", `"torn":"waits"`, ExitDone},
+		"type=USER_END msg=audit(1700000000":           {true, "it is left out", `"torn":"lost"`, ExitDamage},
+		"type=USER_END msg=audit(1700000000.001:8): p": {true, "as far as it goes", `"torn":"taken"`, ExitDone},
+	} {
+		path := filepath.Join(t.TempDir(), "audit.log")
+		if err := os.WriteFile(path, []byte(whole+torn), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if old := time.Now().Add(-time.Hour); c.old {
+			if err := os.Chtimes(path, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out, errs strings.Builder
+		cmd := &Command{Format: "json", OneHost: true}
+		cmd.Start(&out, &errs)
+		ends := []func(grpc.BidiStreamingServer[fleet.ImportRequest, fleet.ImportResponse]) error{drained(&fleet.ImportSum{Files: 1}, nil)}
+		code := cmd.Read(t.Context(), oldlogs.Config{Paths: []string{path}}, "mine", target{(&fake{ends: ends}).dial(t)})
+		if code != c.code || !strings.Contains(errs.String(), "has no end") || !strings.Contains(errs.String(), c.said) || !strings.Contains(out.String(), c.json) {
+			t.Errorf("%s: exit %d, %s, %s", torn, code, errs.String(), out.String())
+		}
 	}
 }

@@ -18,6 +18,9 @@ import (
 // readBytes is what is read at once, and the longest line that can be a record.
 const readBytes = 256 << 10
 
+// hashBytes is what is hashed at once.
+const hashBytes = 32 << 10
+
 // Entry is a record of a log. It is valid during the call that gets it.
 type Entry struct {
 	File   *File
@@ -26,19 +29,24 @@ type Entry struct {
 	End    int64 // how far the content of the file is read with this record
 
 	sums *summer
+	hash *bufio.Writer // into sums: to hash each line alone would take longer than to read it
 }
 
-// Content is what all that was read of the file so far is known by: up to End at least. By it the file is known
+// Content is what all that was read of the file so far is known by: up to End. By it the file is known
 // again where it has grown since (File.Begins).
-func (e *Entry) Content() Content { return e.sums.content() }
+func (e *Entry) Content() Content {
+	_ = e.hash.Flush() // a summer returns no error
+	return e.sums.content()
+}
 
 // Summary is what was read of a file.
 type Summary struct {
 	File    *File
-	Content Content // of all that could be read
+	Content Content // of all that could be read, but for a last line that is not taken
 	Records int64   // also those before ReadConfig.From
 	Other   int64   // lines that are no records
 	TooLong int64   // lines of more than 256 KiB, which are passed over
+	Torn    Torn    // what became of a last line that has no newline; "": there is none, or it is in Damage
 	// First and Last are the least and the greatest time of a record, in milliseconds
 	// since 1970.
 	First, Last int64
@@ -109,12 +117,15 @@ func (f *File) read(ctx context.Context, b *bufio.Reader, from int64, cfg ReadCo
 	}
 	defer file.Close()
 	src, damage := logscan.UnpackStream(counter{file, done}, f.Path)
+	b.Reset(src)
 	sums := &summer{head: sha256.New(), all: sha256.New()}
-	b.Reset(io.TeeReader(src, sums))
-	l := lineReader{b: b, sum: sum, entry: Entry{File: f, sums: sums}, from: from, record: cfg.Record}
-	err = l.run(ctx)
-	sum.Damage = errors.Join(damage(), l.failed)
-	sum.Content = sums.content()
+	l := lineReader{b: b, sum: sum, entry: Entry{File: f, sums: sums, hash: bufio.NewWriterSize(sums, hashBytes)}, node: []byte(f.Node), from: from, record: cfg.Record}
+	torn, err := l.run(ctx)
+	l.failed = errors.Join(damage(), l.failed)
+	if err == nil && len(torn) > 0 && l.failed == nil { // else the line may be whole behind the damage
+		err = l.last(torn, f.Packed || settled(file))
+	}
+	sum.Damage, sum.Content = l.failed, l.entry.Content()
 	return sum, err
 }
 
@@ -123,53 +134,62 @@ type lineReader struct {
 	b      *bufio.Reader
 	sum    *Summary
 	entry  Entry
+	node   []byte // the file's
 	from   int64
 	record func(e *Entry) error
 	failed error // of reading the file
 }
 
-// run returns the error of ctx or of record.
-func (l *lineReader) run(ctx context.Context) error {
-	var r record.Record
-	l.entry.Record = &r
-	node := []byte(l.entry.File.Node)
+// run reads all lines but a last one that has no newline, which it returns: it is valid until the next read. It returns the error of
+// ctx or of record.
+func (l *lineReader) run(ctx context.Context) (torn []byte, err error) {
+	l.entry.Record = &record.Record{}
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
+			return nil, fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
 		}
 		line, err := l.b.ReadSlice('\n')
-		l.entry.End += int64(len(line))
 		if errors.Is(err, bufio.ErrBufferFull) {
 			l.sum.TooLong++
 			for errors.Is(err, bufio.ErrBufferFull) {
 				if ctx.Err() != nil {
-					return fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
+					return nil, fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
 				}
+				l.pass(line)
 				line, err = l.b.ReadSlice('\n')
-				l.entry.End += int64(len(line))
 			}
+			l.pass(line)
 			line = nil
 		}
-		if len(bytes.TrimSuffix(line, []byte{'\n'})) > 0 {
-			if err := l.line(line, node); err != nil {
-				return err
-			}
-		}
 		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
+		case err == nil && len(line) > 0:
+			if err := l.line(line); err != nil {
+				return nil, err
+			}
+		case err != nil && !errors.Is(err, io.EOF):
 			l.failed = errors.Join(l.failed, fmt.Errorf("%s: read: %w", l.entry.File.Path, err))
-			return nil
+		}
+		if err != nil {
+			return line, nil //nolint:nilerr // it is in l.failed
 		}
 	}
 }
 
-func (l *lineReader) line(line, node []byte) error {
-	r := l.entry.Record
+// pass counts bytes of the file that were read.
+func (l *lineReader) pass(b []byte) {
+	l.entry.End += int64(len(b))
+	_, _ = l.entry.hash.Write(b)
+}
+
+func (l *lineReader) line(line []byte) error {
+	l.pass(line)
 	if i := logscan.PackedIn(line); i >= 0 && !l.entry.File.Packed && l.failed == nil {
 		l.failed = fmt.Errorf("%s: compressed data begins at byte %d, behind plain text: it is not read: cut the file in two there", l.entry.File.Path, l.entry.End-int64(len(line)-i))
 	}
+	if len(bytes.TrimSuffix(line, []byte{'\n'})) == 0 {
+		return nil
+	}
+	r := l.entry.Record
 	if _ = r.Parse(line); !r.IsRecord() {
 		l.sum.Other++
 		return nil
@@ -185,7 +205,7 @@ func (l *lineReader) line(line, node []byte) error {
 		return nil
 	}
 	if l.entry.Node = r.Node; len(r.Node) == 0 {
-		l.entry.Node = node
+		l.entry.Node = l.node
 	}
 	return l.record(&l.entry)
 }
