@@ -28,8 +28,17 @@ const copyEvery = 2 * time.Minute
 // copyHosts is how many hosts' accounts are written at once.
 const copyHosts = 500
 
-// CopyAccounts writes what the account says of the hosts of which something came since that was done last.
+// dropsBack is how long before an account's copy was taken a drop may have been told that the copy does not have: what is told goes before the mark by which the part is dropped, what
+// a copy has was read before it was taken, and the servers' clocks may differ. One that the copy has is not said twice.
+const dropsBack = 10 * time.Minute
+
+// CopyAccounts writes what the account says of the hosts of which something came since that was done last. Right behind a start, while it is not known which drops the account has, it
+// writes nothing: who reads a copy takes it to have all that were made some time before.
 func (r *Roster) CopyAccounts(ctx context.Context) error {
+	own, known, err := r.account(ctx)
+	if err != nil || !known {
+		return err
+	}
 	r.entering.Lock()
 	names := make([][]byte, 0, len(r.news))
 	for name := range r.news {
@@ -42,7 +51,7 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 	r.entering.Unlock()
 	for some := range slices.Chunk(names, copyHosts) {
 		if err == nil {
-			err = r.copyAccounts(ctx, at, some)
+			err = r.copyAccounts(ctx, own, at, some)
 		}
 		if err != nil {
 			r.entering.Lock()
@@ -56,9 +65,9 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 	return nil
 }
 
-func (r *Roster) copyAccounts(ctx context.Context, at int64, names [][]byte) error {
+func (r *Roster) copyAccounts(ctx context.Context, own *account, at int64, names [][]byte) error {
 	var list []store.MemberHost
-	err := (&account{r.cfg.Own, r}).Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
+	err := own.Coverage(ctx, &fleet.CoverageRequest{Hosts: names, Intervals: true, Own: true}, func(c *fleet.Coverage) error {
 		if c.GetUnheard() {
 			return nil
 		}
@@ -123,7 +132,7 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		any = true
 		whole := c
 		if c.ToMs > 0 {
-			whole = within(c, slices.Concat(gone[string(c.GetHost())], gone[""]), at, req.GetFromMs(), req.GetToMs())
+			whole = within(c, slices.Concat(gone[string(c.GetHost())], gone[""]), at-dropsBack.Milliseconds(), req.GetFromMs(), req.GetToMs())
 		}
 		if is && (req.GetToMs() == 0 || l.from <= req.GetToMs()) && l.to >= req.GetFromMs() {
 			if whole == nil {
@@ -191,7 +200,7 @@ func (a *absent) gone(ctx context.Context, accounts []store.MemberHost, hosts []
 	for i := range accounts {
 		since = min(since, accounts[i].Taken)
 	}
-	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, since)
+	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, since-dropsBack.Milliseconds())
 	return byHost(list), err
 }
 
@@ -256,11 +265,18 @@ func order(a, b bool) int {
 	return 1
 }
 
-// account is this collector itself. Its account has what came on each day, and of which class that is, so drops are in there once the last part of a day, or of a class of a day, is
-// gone. What was dropped of those that go on (by size, or ended by command) is added to its answers until then.
+// account is this collector itself. Its account has what came on each day, and of which class that is, so drops are in there some time after the last part of a day, or of a class of
+// a day, is gone. What was dropped by then, and what was dropped of those that go on (by size, or ended by command), is added to its answers.
 type account struct {
 	api.Source
-	r *Roster
+	r      *Roster
+	unaged []store.Part // that the account may not have as dropped
+}
+
+// account returns this collector's account for one answer; known is false where it may lack drops.
+func (r *Roster) account(ctx context.Context) (_ *account, known bool, err error) {
+	parts, known, err := r.cfg.Unaged(ctx)
+	return &account{r.cfg.Own, r, parts}, known, err
 }
 
 // Coverage implements api.Source.
@@ -273,7 +289,7 @@ func (a *account) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn f
 		}
 		names = append(names, string(n))
 	}
-	list, err := a.r.cfg.Roster.Partly(ctx, names)
+	list, err := a.r.cfg.Roster.OwnGone(ctx, names, a.unaged)
 	if err != nil {
 		return err
 	}
@@ -304,7 +320,10 @@ func (a *account) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn f
 
 // Coverage implements api.Source.
 func (r *Roster) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
-	account := &account{r.cfg.Own, r}
+	account, _, err := r.account(ctx)
+	if err != nil {
+		return err
+	}
 	if req.GetOwn() {
 		return account.Coverage(ctx, req, fn)
 	}

@@ -23,7 +23,7 @@ func TestAbsentDrops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := day(3)
+	at, early := day(3), day(3)-dropsBack.Milliseconds()
 	hour := func(d, h int) int64 { return day(d) + int64(h)*3_600_000 }
 	gone := func(host, class string, d, from, to int, when int64) store.HostGone {
 		return store.HostGone{Host: host, Class: class, Part: store.Part{Day: store.DayOf(time.UnixMilli(day(d))), N: 1}, At: at - day(1), Taken: when, FromMs: hour(d, from) + 5, ToMs: hour(d, to) - 5}
@@ -53,7 +53,9 @@ func TestAbsentDrops(t *testing.T) {
 		want     string
 	}{
 		{nil, day(0), day(3), "complete from hour 0, 30 records"},
-		{[]store.HostGone{gone("web1", "", 0, 0, 24, at-1)}, day(0), day(3), "complete from hour 0, 30 records"},
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, early)}, day(0), day(3), "complete from hour 0, 30 records"},
+		// It was told, and the part not dropped yet, as the account was copied.
+		{[]store.HostGone{gone("web1", "", 0, 0, 24, early+1)}, day(0), day(3), "lost from hour 0, 0 records; retention of hour 0 to 24, was complete"},
 		{[]store.HostGone{gone("web2", "web*", 0, 0, 24, at+1)}, day(0), day(3), "complete from hour 0, 30 records"},
 		{[]store.HostGone{gone("web1", "", 0, 0, 24, at+1)}, day(0), day(3), "lost from hour 0, 0 records; retention of hour 0 to 24, was complete"},
 		{[]store.HostGone{gone("web1", "", 0, 0, 24, at+1)}, day(1), day(3), "complete from hour 24, 0 records"},
@@ -78,13 +80,14 @@ func TestAbsentDrops(t *testing.T) {
 func TestOwnDrops(t *testing.T) {
 	t.Parallel()
 	const hour = 3_600_000
+	partial := store.Part{Day: 5, N: 1}
 	gone := func(host, class string, from, to int64) store.HostGone {
-		return store.HostGone{Host: host, Class: class, At: 99, Taken: 99, FromMs: from*hour + 5, ToMs: to*hour - 5}
+		return store.HostGone{Host: host, Class: class, Part: partial, At: 99, Taken: 99, FromMs: from*hour + 5, ToMs: to*hour - 5}
 	}
 	c := &fleet.Coverage{Host: []byte("web1"), State: "complete", FromMs: hour, ToMs: 9 * hour, Records: 30, Intervals: []*fleet.CoverageInterval{
 		{Cause: "retention", Hop: "collector", State: "lost", FromMs: 7 * hour, ToMs: 8 * hour, Records: 4, DroppedMs: 98, Was: "complete"},
 	}}
-	l := &list{}
+	l := &list{unaged: []store.Part{partial}}
 	r := opened(l)
 	r.cfg.Own = &said{c: c}
 	ask := func(req *fleet.CoverageRequest) (out string) {
@@ -118,14 +121,20 @@ func TestOwnDrops(t *testing.T) {
 		{[]store.HostGone{gone("web1", "key k", 2, 4)}, 5 * hour, true, "lost from hour 0, 0 records; retention 4 of hour 7 to 8"},
 		{[]store.HostGone{gone("web1", "key k", 2, 4)}, 2 * hour, true, "lost from hour 0, 0 records; retention 4 of hour 7 to 8; retention-key 0 of hour 2 to 4"},
 	} {
-		l.partly = x.partly
+		l.gone = x.partly
 		if got := ask(&fleet.CoverageRequest{FromMs: x.from, Note: x.note}); got != x.want {
 			t.Errorf("%+v from %d: %s; want %s", x.partly, x.from/hour, got, x.want)
 		}
 	}
-	l.partly = []store.HostGone{gone("web1", "", 2, 4)}
-	if err := r.copyAccounts(t.Context(), 100, [][]byte{[]byte("web1")}); err != nil {
-		t.Fatal(err)
+	l.gone = []store.HostGone{gone("web1", "", 2, 4)}
+	r.news["web1"] = true
+	l.begins = true
+	if err := r.CopyAccounts(t.Context()); err != nil || len(l.accounts) != 0 {
+		t.Fatalf("a copy is made though it may lack drops: %v", err)
+	}
+	l.begins = false
+	if err := r.CopyAccounts(t.Context()); err != nil || len(l.accounts) != 1 {
+		t.Fatal(err, l.accounts)
 	}
 	copied := &fleet.Coverage{}
 	if err := proto.Unmarshal(l.accounts[0].Data, copied); err != nil || len(copied.GetIntervals()) != 1 || copied.GetFromMs() != 4*hour-4 {

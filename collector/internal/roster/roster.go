@@ -36,6 +36,8 @@ type Config struct {
 	Own api.Source
 	// Standings says how far the own hosts' records are stored, and Refresh has all counted that is acknowledged.
 	Standings func() (list []head.Standing, batch uint64)
+	// Unaged is store.Listed's.
+	Unaged func(context.Context) (parts []store.Part, known bool, err error)
 	// Waits says that batches wait for the cluster.
 	Waits   func() bool
 	Refresh func(context.Context)

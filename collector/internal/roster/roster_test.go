@@ -31,7 +31,8 @@ type list struct {
 	senders  []store.KV
 	behind   map[string]uint64
 	gone     []store.HostGone
-	partly   []store.HostGone
+	unaged   []store.Part
+	begins   bool // what is unaged is not known yet
 	entered  []store.MemberHost
 	self     store.Member
 	err      error
@@ -61,7 +62,15 @@ func (l *list) MemberAccounts(context.Context, string, []string) ([]store.Member
 func (l *list) MemberGone(context.Context, string, []string, int64) ([]store.HostGone, error) {
 	return l.gone, l.err
 }
-func (l *list) Partly(context.Context, []string) ([]store.HostGone, error) { return l.partly, l.err }
+func (l *list) OwnGone(_ context.Context, _ []string, parts []store.Part) (out []store.HostGone, _ error) {
+	for _, g := range l.gone {
+		if slices.Contains(parts, g.Part) {
+			out = append(out, g)
+		}
+	}
+	return out, l.err
+}
+func (l *list) Unaged(context.Context) ([]store.Part, bool, error) { return l.unaged, !l.begins, l.err }
 func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) error {
 	l.senders = append(l.senders, changed...)
 	return errors.Join(l.err, l.unsaid)
@@ -107,7 +116,7 @@ const now = 10_000_000
 
 func opened(l *list, standings ...head.Standing) *Roster {
 	return New(Config{
-		Roster: l, Self: store.Member{Store: "a", Name: "east"}, Own: own{}, Refresh: func(context.Context) {}, Senders: &Senders{},
+		Roster: l, Self: store.Member{Store: "a", Name: "east"}, Own: own{}, Unaged: l.Unaged, Refresh: func(context.Context) {}, Senders: &Senders{},
 		Standings: func() ([]head.Standing, uint64) { return standings, 7 }, Waits: func() bool { return false }, Now: func() time.Time { return time.UnixMilli(now) },
 	})
 }

@@ -40,8 +40,9 @@ func (s *Server) openRoster() {
 			}
 			return s.head.Standings(upTo)
 		},
-		Waits: func() bool { return listed.Delivered() != math.MaxUint64 },
-		Log:   s.cfg.Log.Named("cluster"), Now: s.cfg.Now,
+		Unaged: listed.Unaged,
+		Waits:  func() bool { return listed.Delivered() != math.MaxUint64 },
+		Log:    s.cfg.Log.Named("cluster"), Now: s.cfg.Now,
 		Senders: s.senders, Adopt: s.adopt,
 	}
 	if s.trust != nil {

@@ -23,8 +23,8 @@ type Roster interface {
 	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
 	// MemberGone returns what was dropped of a collector's events since a time of the engine's (Taken): of each part what it had of some hosts, or of all where there are none.
 	MemberGone(ctx context.Context, member string, hosts []string, sinceMs int64) ([]HostGone, error)
-	// Partly returns likewise what was dropped of this collector's own events of days, and of classes of days, of which other parts are there.
-	Partly(ctx context.Context, hosts []string) ([]HostGone, error)
+	// OwnGone returns likewise what was dropped of this collector's own events with some parts.
+	OwnGone(ctx context.Context, hosts []string, parts []Part) ([]HostGone, error)
 	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
 	// returns what each other collector has entered since a time, by its clock.
 	EnterSenders(ctx context.Context, atMs int64, changed []KV) error
@@ -44,6 +44,9 @@ type Listed interface {
 	Roster() Roster
 	// Delivered is the batch up to which the engine has all; math.MaxUint64 where nothing waits for it.
 	Delivered() uint64
+	// Unaged returns the parts that the engine has dropped of the place's own events and that its account still has as if they were there, or had a moment ago: of days and classes of
+	// which other parts are there, and those that were dropped just now. While known is false, right behind a start, some that were dropped before it may be missing.
+	Unaged(ctx context.Context) (parts []Part, known bool, err error)
 }
 
 // Member is a collector that keeps its events where others do, too. Times are in milliseconds since 1970.

@@ -59,6 +59,7 @@ type Outbox struct {
 	pins    map[*pin]struct{} // of snapshots
 
 	mu      sync.Mutex             // guards what follows; never held while a disk works
+	aged    map[agedPart]bool      // the drops that the account has; nil: nobody has looked since the start
 	own     map[store.Part]ownDrop // parts that this process has the engine drop, until the log has them
 	through uint64                 // the last group that the engine has taken in this process
 	moved   chan struct{}          // is closed when through moves, and replaced

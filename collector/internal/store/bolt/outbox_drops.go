@@ -22,7 +22,6 @@ import (
 // drops is what is known of parts that the engine has dropped; guarded by Outbox.noting.
 type drops struct {
 	noted map[store.Part]noted // that the log has; nil: it was not read yet
-	aged  map[agedPart]bool    // that the account has
 	found map[store.Part]noted // what noted is to be, of the leaves that were read
 	read  int64                // leaves that were read
 }
@@ -152,14 +151,19 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 		return err
 	}
 	list, err := o.Drops(ctx)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(list) == 0 {
+		o.setAged(nil)
+		return nil
 	}
 	if o.drops.noted == nil {
 		if err := o.readNoted(ctx); err != nil {
 			return err
 		}
 	}
+	aged := o.agedDrops()
 	own := o.ownDrops() // behind the list: what is dropped by this process is its own word first
 	g, done := gones{days: map[store.Day]int64{}, classes: map[dayClass]int64{}, there: map[store.Day][]string{}, last: last}, []agedPart{}
 	for i := range list {
@@ -171,11 +175,11 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 			}
 			o.drops.noted[d.Part] = o.drops.noted[d.Part].with(d.Class, d.First, d.Last)
 		}
-		if day := (agedPart{d.Part, false}); d.DayGone && !o.drops.aged[day] {
+		if day := (agedPart{d.Part, false}); d.DayGone && !aged[day] {
 			g.days[d.Part.Day] = max(g.days[d.Part.Day], d.At.UnixMilli())
 			done = append(done, day)
 		}
-		if class := (agedPart{d.Part, true}); d.ClassGone && d.Class != "" && !o.drops.aged[class] {
+		if class := (agedPart{d.Part, true}); d.ClassGone && d.Class != "" && !aged[class] {
 			of := dayClass{d.Part.Day, d.Class}
 			g.classes[of] = max(g.classes[of], d.At.UnixMilli())
 			if d.Class == store.Undivided {
@@ -184,18 +188,52 @@ func (o *Outbox) noteNew(ctx context.Context) error {
 			done = append(done, class)
 		}
 	}
-	if len(done) == 0 {
-		return nil
+	if len(done) > 0 {
+		if err := o.local.age(g); errors.Is(err, errLater) {
+			done = nil // the next look does it
+		} else if err != nil {
+			return fmt.Errorf("keep in the account which records were dropped: %w", err)
+		}
 	}
-	if err := o.local.age(g); errors.Is(err, errLater) {
-		return nil // the next look does it
-	} else if err != nil {
-		return fmt.Errorf("keep in the account which records were dropped: %w", err)
-	}
-	for _, part := range done {
-		o.drops.aged[part] = true
-	}
+	o.setAged(done)
 	return nil
+}
+
+// setAged notes that it was looked what is dropped, and that the account has some more of it.
+func (o *Outbox) setAged(more []agedPart) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.aged == nil {
+		o.aged = map[agedPart]bool{}
+	}
+	for _, part := range more {
+		o.aged[part] = true
+	}
+}
+
+// agedDrops returns the drops that the account has; nil: that is not known yet.
+func (o *Outbox) agedDrops() map[agedPart]bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.aged)
+}
+
+// Unaged implements store.Listed.
+func (o *Outbox) Unaged(ctx context.Context) (parts []store.Part, known bool, err error) {
+	list, err := o.Drops(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	aged := o.agedDrops()
+	known = aged != nil
+	for i := range list {
+		d := &list[i]
+		if d.DayGone && (!known || aged[agedPart{d.Part, false}]) || d.ClassGone && (!known || aged[agedPart{d.Part, true}]) {
+			continue
+		}
+		parts = append(parts, d.Part)
+	}
+	return parts, known, nil
 }
 
 // noteOwn writes into the log what this process has dropped, as it was told then.
@@ -259,7 +297,7 @@ func (o *Outbox) readNoted(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.noted, d.found, d.aged = d.found, nil, map[agedPart]bool{}
+	d.noted, d.found = d.found, nil
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,39 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
+
+// A drop that the account does not have yet is one that answers and copies of it have to add, until the look that puts it there; before the first look after a start nobody knows.
+func TestOutboxUnaged(t *testing.T) {
+	t.Parallel()
+	m := storetest.NewMemory()
+	local := open(t, Options{Dir: t.TempDir()})
+	m.Store = local.ID().String()
+	o := newOutbox(local, m, outboxTimes{patience: 20 * time.Millisecond, again: time.Millisecond, most: time.Millisecond, look: time.Hour, file: usualTimes.file})
+	defer func() { must(t, o.Close()) }()
+	for d := range 3 {
+		must(t, o.Append(t.Context(), goneBatch(t, uint64(d+1), d)))
+	}
+	empty(t, o)
+	must(t, o.noteDrops(t.Context()))
+	part := store.Part{Day: store.DayOf(goneDay(0)), N: 1}
+	must(t, m.DropBy(part, "ffff", "max_days = 2"))
+	if got := judged(t, o, "web1", 0)[0]; got != "22 records" {
+		t.Fatalf("the account has it already: %s", got)
+	}
+	if parts, known, err := o.Unaged(t.Context()); err != nil || !known || !slices.Equal(parts, []store.Part{part}) {
+		t.Errorf("dropped, and not looked at since: %v, %v, %v", parts, known, err)
+	}
+	must(t, o.noteDrops(t.Context()))
+	if parts, known, err := o.Unaged(t.Context()); err != nil || !known || len(parts) != 0 {
+		t.Errorf("looked at: %v, %v, %v", parts, known, err)
+	}
+	o.mu.Lock()
+	o.aged = nil // as right behind a start
+	o.mu.Unlock()
+	if parts, known, err := o.Unaged(t.Context()); err != nil || known || len(parts) != 0 {
+		t.Errorf("right behind a start: %v, %v, %v", parts, known, err)
+	}
+}
 
 // What is known of days that are dropped is aged wherever it is: a file that is handed over meanwhile has passed it to one that was not there before.
 func TestAgeWhileHandedOver(t *testing.T) {

@@ -239,12 +239,11 @@ func hostsDropped(t *testing.T, a *Address) {
 			t.Errorf("dropped %s of %q:\n%s", p.Part, p.Class, d)
 		}
 	}
-	// Of parts whose class of the day is gone, or the day, the account says it itself; those that are not divided are of a day that goes on.
-	x.mu.Lock()
-	x.account = nil // as it is some seconds later
-	x.mu.Unlock()
-	if list, err := x.Partly(t.Context(), []string{"db0"}); err != nil || len(list) != 2 || list[0].Class != "" || list[1].FromMs != noon.Add(time.Hour).UnixMilli() {
-		t.Errorf("of days that go on: %+v, %v", list, err)
+	if list, err := x.OwnGone(t.Context(), []string{"db0"}, []store.Part{{Day: day, N: 1}, {Day: day, N: 2}, {Day: day, N: 7}}); err != nil || len(list) != 2 || list[0].Class != "" || list[1].FromMs != noon.Add(time.Hour).UnixMilli() {
+		t.Errorf("of some parts: %+v, %v", list, err)
+	}
+	if list, err := x.OwnGone(t.Context(), nil, nil); err != nil || len(list) != 0 {
+		t.Errorf("of none: %+v, %v", list, err)
 	}
 	if list, err := x.MemberGone(t.Context(), "xh", []string{"web1"}, since); err != nil || len(list) != 3 {
 		t.Errorf("of web1: %v, %v", list, err)

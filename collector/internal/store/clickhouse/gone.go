@@ -91,22 +91,16 @@ func (e *Engine) MemberGone(ctx context.Context, member string, hosts []string, 
 	return e.gone(ctx, member, hosts, fmt.Sprintf("taken > %d", max(0, sinceMs)))
 }
 
-// Partly implements store.Roster.
-func (e *Engine) Partly(ctx context.Context, hosts []string) ([]store.HostGone, error) {
-	drops, err := e.Drops(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var parts []string
-	for i := range drops {
-		if d := &drops[i]; !d.DayGone && !d.ClassGone {
-			parts = append(parts, partition(d.Part))
-		}
-	}
+// OwnGone implements store.Roster.
+func (e *Engine) OwnGone(ctx context.Context, hosts []string, parts []store.Part) ([]store.HostGone, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	return e.gone(ctx, e.opts.Store, hosts, "(day, part) IN ("+strings.Join(parts, ", ")+")")
+	list := make([]string, len(parts))
+	for i, p := range parts {
+		list[i] = partition(p)
+	}
+	return e.gone(ctx, e.opts.Store, hosts, "(day, part) IN ("+strings.Join(list, ", ")+")")
 }
 
 // gone returns what parts that meet a condition had of some hosts of a collector, or of all where there are none.
