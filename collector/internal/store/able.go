@@ -45,7 +45,7 @@ type Sharing interface {
 
 // Shared is an engine whose events several places drop. What each has on hold is a text that the places know how to read, and the engine does not; "" is nothing.
 type Shared interface {
-	// ShareHolds makes durable, for all of them, what a place has on hold, unless it has said the same last.
+	// ShareHolds makes durable, for all of them, what a place has on hold, unless it has said the same last. What is there when it returns, and is on hold, no other place drops.
 	ShareHolds(ctx context.Context, text string) error
 	// OthersHolds returns what other places have on hold, by their IDs, as it was read with Stats.
 	OthersHolds(ctx context.Context) (map[string]string, error)

@@ -138,7 +138,7 @@ func droppedAndLeft(t *testing.T, a *Address) {
 		switch n {
 		case 1:
 			must(t, d.x.Append(t.Context(), d.second))
-		case 5: // behind the hosts, and the mark: what is told later
+		case 7: // behind the hosts, that it is about to, and the mark: what is told later
 			return errKilled
 		}
 		return nil

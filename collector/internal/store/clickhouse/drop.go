@@ -51,19 +51,9 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	if err != nil {
 		return nil, err
 	}
-	w, err := e.verify(ctx, names, of)
-	if err != nil {
-		return nil, err
-	}
-	if own := e.now(); !store.ClocksAgree(own, w.now) {
-		return nil, fmt.Errorf("%w: this machine's clock (%s) and the cluster's (%s) are more than a day apart", store.ErrInUse, own.UTC().Format(time.RFC3339), w.now.UTC().Format(time.RFC3339))
-	}
-	if err := e.held(ctx, of[names[0]], p); err != nil {
+	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
+	if err := e.mark(ctx, names, of, p, &d); err != nil {
 		e.outdated(a) // the next one is chosen by what is on hold now
-		return nil, err
-	}
-	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why, at: w.now}
-	if err := e.mark(ctx, names, of, &d); err != nil {
 		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
 	}
 	if t := d.told[e.opts.Store]; t != nil {

@@ -60,8 +60,8 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 	return w, nil
 }
 
-// mark says that a part is dropped, and to each collector that has batches in it which those are, for their rows go with it. It keeps what it told.
-func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node, d *drop) (err error) {
+// mark says that a part is dropped, unless others have it on hold, and to each collector that has batches in it which those are, for their rows go with it. It keeps what it told.
+func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node, p *store.PartStats, d *drop) (err error) {
 	now, first := e.now(), of[names[0]]
 	if d.told, err = e.tellings(ctx, first, d.part); err != nil {
 		return err
@@ -76,7 +76,15 @@ func (e *Engine) mark(ctx context.Context, names []string, of map[string][]*node
 	if err != nil {
 		return err
 	}
-	return e.cluster.say(ctx, first, append(said, droppedName), append(values, dropMark(d.part, d.at)))
+	w, err := e.verify(ctx, names, of)
+	if err != nil {
+		return err
+	}
+	if !store.ClocksAgree(now, w.now) {
+		return fmt.Errorf("%w: this machine's clock (%s) and the cluster's (%s) are more than a day apart", store.ErrInUse, now.UTC().Format(time.RFC3339), w.now.UTC().Format(time.RFC3339))
+	}
+	d.at = w.now
+	return e.decide(ctx, first, p, d, said, values)
 }
 
 // tellRest tells of batches whose rows came into a part between what was told of it and its mark, before it is deleted. Who stores a batch says that it is stored only if no mark

@@ -36,15 +36,18 @@ func (c *servers) holds(ctx context.Context, first []*node) (texts map[string]st
 
 // ShareHolds implements store.Shared.
 func (e *Engine) ShareHolds(ctx context.Context, text string) error {
-	return e.shareHolds(ctx, e.opts.Store, text)
-}
-
-// shareHolds says what a collector has on hold, unless that was said last.
-func (e *Engine) shareHolds(ctx context.Context, id, text string) error {
 	first, err := e.first(ctx)
 	if err != nil {
 		return err
 	}
+	if err := e.shareHolds(ctx, first, e.opts.Store, text); err != nil || text == "" {
+		return err
+	}
+	return e.decided(ctx, first)
+}
+
+// shareHolds says what a collector has on hold, unless that was said last.
+func (e *Engine) shareHolds(ctx context.Context, first []*node, id, text string) error {
 	texts, numbers, err := e.cluster.holds(ctx, first)
 	if err != nil || texts[id] == text {
 		return err

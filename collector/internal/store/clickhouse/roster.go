@@ -289,7 +289,7 @@ func (e *Engine) Lose(ctx context.Context, member string, atMs int64) error {
 	}
 	err = e.cluster.say(ctx, first, []string{lostOf + member}, []string{fmt.Sprintf("%020d", atMs)})
 	if err == nil {
-		err = e.shareHolds(ctx, member, "") // it says them again if it comes back
+		err = e.shareHolds(ctx, first, member, "") // it says them again if it comes back
 	}
 	if err != nil {
 		return fmt.Errorf("write that the collector %s is gone: %w", member, err)

@@ -1,0 +1,95 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Who drops a part says that it is about to, then asks what others have on hold, then marks the part. Who puts something on hold says so, then waits until nobody is about to drop
+// anything. So either the one sees the hold, or the other the drop: what is there once something is on hold, stays.
+
+// droppingName and sparedName are the names of the rows of meta that say that somebody is about to drop a part, and that it did not. Both have the same value: that of a mark, the store
+// of who does it, and when by its own clock, so that no two are the same.
+const (
+	droppingName = "dropping"
+	sparedName   = "spared"
+)
+
+const (
+	// markTime is how long it may take from that row to the mark, and droppingTime how long it is waited for: what was sent to a server before may be there a while later.
+	markTime     = 30 * time.Second
+	droppingTime = 2 * time.Minute
+)
+
+// decide says that a part is about to be dropped, asks what others have on hold, and says with other rows of meta that it is dropped.
+func (e *Engine) decide(ctx context.Context, first []*node, p *store.PartStats, d *drop, names, values []string) error {
+	ctx, cancel := context.WithTimeout(ctx, markTime)
+	defer cancel()
+	about := fmt.Sprintf("%s %s %d", dropMark(d.part, d.at), e.opts.Store, e.now().UnixNano())
+	if err := e.cluster.say(ctx, first, []string{droppingName}, []string{about}); err != nil {
+		return err
+	}
+	if err := e.held(ctx, first, p); err != nil {
+		return errors.Join(err, e.cluster.say(ctx, first, []string{sparedName}, []string{about}))
+	}
+	return e.cluster.say(ctx, first, append(names, droppedName), append(values, dropMark(d.part, d.at)))
+}
+
+// decided waits until no other collector is about to drop a part, or is long enough that it will not.
+func (e *Engine) decided(ctx context.Context, first []*node) error {
+	for {
+		about, err := e.dropping(ctx, first)
+		if err != nil || about == "" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: another collector was about to drop %s before it knew: %w", ErrCluster, about, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// dropping returns a part that another collector is about to drop; "" where there is none.
+func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err error) {
+	var list map[string]store.Part // by the rows' values
+	var done map[store.Part]bool
+	sql := fmt.Sprintf("SELECT name, value, toInt64(toUnixTimestamp(now())) FROM %s.meta WHERE name IN ('%s', '%s', '%s') ORDER BY name, value", e.cluster.address.Database, droppedName, droppingName, sparedName)
+	err = e.cluster.ask(ctx, first, sql, func() { list, done = map[string]store.Part{}, map[store.Part]bool{} }, func(scan func(...any) error) error {
+		var name, value, by string
+		var now, ms int64
+		var day int32
+		var n int
+		if err := scan(&name, &value, &now); err != nil {
+			return err
+		}
+		if name == sparedName {
+			delete(list, value)
+			return nil
+		}
+		if _, err := fmt.Sscanf(value, "%d %d %d %s", &day, &n, &ms, &by); err != nil && name == droppingName {
+			return nil // of nobody who waits for an answer
+		}
+		part := store.Part{Day: dayOf(day), N: n}
+		switch {
+		case name == droppedName:
+			done[part] = true
+		case by != e.opts.Store && time.Unix(now, 0).Sub(time.UnixMilli(ms)) < droppingTime:
+			list[value] = part
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("read which parts are about to be dropped: %w", err)
+	}
+	for _, part := range list {
+		if !done[part] {
+			return part.String(), nil
+		}
+	}
+	return "", nil
+}

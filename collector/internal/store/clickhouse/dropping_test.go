@@ -1,0 +1,87 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+)
+
+// Something is put on hold while another collector drops it, before or behind any of its inserts: once that is done it is gone, or it stays.
+func heldMeanwhile(t *testing.T, c *cluster.Cluster) {
+	var outcomes []string
+	for at := 0; ; at++ {
+		a, ctx := address(t, c), t.Context()
+		x, y, z := engineOf(t, a, "x"), engineOf(t, a, "y"), engineOf(t, a, "z")
+		first, second := sealed(1, table(10)), sealed(2, table(10))
+		second.Day++
+		must(t, x.Append(ctx, first))
+		must(t, x.Append(ctx, second))
+		part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
+		x.HoldBy(func(_ context.Context, _ *store.PartStats, others map[string]string) string { return others["y"] })
+		held := make(chan bool, 1) // whether it was there once it was on hold
+		n, begun := 0, false
+		hold := func() {
+			err := y.ShareHolds(ctx, "all")
+			st, serr := z.Stats(ctx)
+			if err != nil || serr != nil {
+				t.Error(err, serr)
+			}
+			held <- slices.ContainsFunc(st.Parts, func(p store.PartStats) bool { return p.Part == part })
+		}
+		x.cluster.fault = func() error {
+			if n++; n-1 == at {
+				begun = true
+				go hold()
+				// It has said that something is on hold, and may wait.
+				must(t, c.Nodes[0].WaitFor("SELECT count() FROM "+a.Database+".meta WHERE name = 'holds of y'", "1"))
+			}
+			return nil
+		}
+		err := x.Drop(ctx, part, "max_days = 1")
+		if !begun {
+			if err != nil {
+				t.Error(err)
+			}
+			break
+		}
+		was := <-held
+		st, serr := engineOf(t, a, "z").Stats(ctx)
+		must(t, serr)
+		is := slices.ContainsFunc(st.Parts, func(p store.PartStats) bool { return p.Part == part })
+		if was != is || is != errors.Is(err, store.ErrInUse) || !is && err != nil {
+			t.Errorf("at %d: there once it was on hold: %v, and at the end: %v; the drop: %v", at, was, is, err)
+		}
+		outcomes = append(outcomes, fmt.Sprint(is))
+	}
+	slices.Sort(outcomes)
+	if len(slices.Compact(outcomes)) != 2 {
+		t.Errorf("it was there: %v; want either", outcomes)
+	}
+}
+
+// Whoever was about to drop something and is gone is waited for as long as the mark may come, and no longer.
+func droppingLeft(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	y := engineOf(t, a, "y")
+	must(t, y.ShareHolds(t.Context(), "1"))
+	for age, waits := range map[time.Duration]bool{droppingTime + 2*time.Second: false, markTime: true} {
+		about := fmt.Sprintf("%s x 1", dropMark(store.Part{Day: store.DayOf(storetest.Start), N: 1}, time.Now().Add(-age)))
+		_, err := c.Nodes[0].Query("INSERT INTO " + a.Database + ".meta (name, value) SELECT '" + droppingName + "', '" + about + "'")
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		if err := y.ShareHolds(ctx, "1"); (err != nil) != waits {
+			t.Errorf("about to for %v: %v", age, err)
+		}
+		cancel()
+		_, err = c.Nodes[0].Query("INSERT INTO " + a.Database + ".meta (name, value) SELECT '" + sparedName + "', '" + about + "'")
+		must(t, err)
+		must(t, y.ShareHolds(t.Context(), "1"))
+	}
+}
