@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -25,7 +24,7 @@ import (
 // copyEvery is how often a collector writes what its account says of hosts of which something came: that reads all of their rows.
 const copyEvery = 2 * time.Minute
 
-// copyHosts is how many hosts' accounts are written at once.
+// copyHosts is how many hosts' accounts are written at once, and of how many what was dropped is read at once.
 const copyHosts = 500
 
 // dropsBack is how long before an account's copy was taken a drop may have been told that the copy does not have: what is told goes before the mark by which the part is dropped, what
@@ -115,10 +114,6 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 			return err
 		}
 	}
-	gone, err := a.gone(ctx, list, names)
-	if err != nil {
-		return err
-	}
 	any, heard := false, make([]bool, len(req.GetHosts()))
 	wanted := func(host string) (yes bool) {
 		for i, n := range req.GetHosts() {
@@ -128,11 +123,11 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		}
 		return yes || len(heard) == 0
 	}
-	give := func(c *fleet.Coverage, at int64, l loss, is bool) error {
+	give := func(c *fleet.Coverage, gone []store.HostGone, since int64, l loss, is bool) error {
 		any = true
 		whole := c
 		if c.ToMs > 0 {
-			whole = within(c, slices.Concat(gone[string(c.GetHost())], gone[""]), at-dropsBack.Milliseconds(), req.GetFromMs(), req.GetToMs())
+			whole = within(c, gone, since, req.GetFromMs(), req.GetToMs())
 		}
 		if is && (req.GetToMs() == 0 || l.from <= req.GetToMs()) && l.to >= req.GetFromMs() {
 			if whole == nil {
@@ -152,11 +147,7 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		}
 		return fn(whole)
 	}
-	for i := range list {
-		h := &list[i]
-		if !wanted(h.Host) {
-			continue
-		}
+	one := func(h *store.MemberHost, gone []store.HostGone) error {
 		c := &fleet.Coverage{}
 		if err := proto.Unmarshal(h.Data, c); err != nil {
 			err = fmt.Errorf("%w: its account of the host %.200q: %w", store.ErrDamaged, h.Host, err)
@@ -167,13 +158,25 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 		c.Host = []byte(h.Host) // whatever it says of itself
 		l, is := lost[h.Host]
 		delete(lost, h.Host)
-		if err := give(c, h.Taken, l, is); err != nil {
+		return give(c, gone, dropsSince(h), l, is)
+	}
+	list = slices.DeleteFunc(list, func(h store.MemberHost) bool { return !wanted(h.Host) })
+	// Those of about one time together: what was dropped is read since the oldest of them.
+	slices.SortStableFunc(list, func(x, y store.MemberHost) int { return cmp.Compare(x.Taken, y.Taken) })
+	for some := range slices.Chunk(list, copyHosts) {
+		gone, err := a.gone(ctx, some)
+		if err != nil {
 			return err
+		}
+		for i := range some {
+			if err := one(&some[i], slices.Concat(gone[some[i].Host], gone[""])); err != nil {
+				return err
+			}
 		}
 	}
 	for host, l := range lost { // of which no account was written yet
 		if host != "" && wanted(host) {
-			if err := give(&fleet.Coverage{Host: []byte(host), FromMs: l.from, ToMs: max(l.to, l.from+1)}, math.MaxInt64, l, true); err != nil {
+			if err := give(&fleet.Coverage{Host: []byte(host), FromMs: l.from, ToMs: max(l.to, l.from+1)}, nil, 0, l, true); err != nil {
 				return err
 			}
 		}
@@ -191,23 +194,29 @@ func (a *absent) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 	return nil
 }
 
-// gone is what was dropped since accounts were copied, by host; of "": it may be any host.
-func (a *absent) gone(ctx context.Context, accounts []store.MemberHost, hosts []string) (map[string][]store.HostGone, error) {
-	if len(accounts) == 0 {
-		return nil, nil
-	}
-	since := accounts[0].Taken
+// dropsSince is since when what was dropped may not be in the copy of an account.
+func dropsSince(copied *store.MemberHost) int64 { return copied.Taken - dropsBack.Milliseconds() }
+
+// gone is what was dropped of some hosts since their accounts were copied, the first of them first, by host; of "": it may be any host.
+func (a *absent) gone(ctx context.Context, accounts []store.MemberHost) (map[string][]store.HostGone, error) {
+	hosts := make([]string, len(accounts))
 	for i := range accounts {
-		since = min(since, accounts[i].Taken)
+		hosts[i] = accounts[i].Host
 	}
-	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, since-dropsBack.Milliseconds())
+	list, err := a.r.cfg.Roster.MemberGone(ctx, a.m.Store, hosts, dropsSince(&accounts[0]))
 	return byHost(list), err
 }
 
+// byHost divides a list, which it sorts.
 func byHost(list []store.HostGone) map[string][]store.HostGone {
+	slices.SortStableFunc(list, func(x, y store.HostGone) int { return cmp.Compare(x.Host, y.Host) })
 	by := map[string][]store.HostGone{}
-	for i := range list {
-		by[list[i].Host] = append(by[list[i].Host], list[i])
+	for len(list) > 0 {
+		n := slices.IndexFunc(list, func(g store.HostGone) bool { return g.Host != list[0].Host })
+		if n < 0 {
+			n = len(list)
+		}
+		by[list[0].Host], list = list[:n], list[n:]
 	}
 	return by
 }

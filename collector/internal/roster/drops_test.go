@@ -76,6 +76,43 @@ func TestAbsentDrops(t *testing.T) {
 	}
 }
 
+// What was dropped of an absent collector's many hosts is read for some of these at a time, each with what was dropped since about its own account, though one is of long ago.
+func TestAbsentDropsOfMany(t *testing.T) {
+	t.Parallel()
+	const hosts, days, day = 2000, 20, 86_400_000
+	l := &list{}
+	for h := range hosts {
+		name := fmt.Sprintf("web%04d", (h*7)%hosts)
+		data, err := proto.Marshal(&fleet.Coverage{Host: []byte(name), State: "complete", FromMs: day, ToMs: (days + 2) * day, Records: 30})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := int64(days * day)
+		if h == hosts/2 {
+			taken = day
+		}
+		l.accounts = append(l.accounts, store.MemberHost{Host: name, Taken: taken, Data: data})
+		for d := range int64(days + 1) {
+			l.gone = append(l.gone, store.HostGone{Host: name, Part: store.Part{Day: store.Day(d), N: 1}, Taken: d*day + 1, FromMs: d * day, ToMs: d*day + 1})
+		}
+	}
+	a := &absent{r: opened(l), m: store.Member{Store: "b", Name: "west"}}
+	said, dropped := map[string]bool{}, 0
+	if err := a.Coverage(t.Context(), &fleet.CoverageRequest{FromMs: day, ToMs: (days + 1) * day, Intervals: true}, func(c *fleet.Coverage) error {
+		said[string(c.GetHost())] = true
+		dropped += len(c.GetIntervals())
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(said) != hosts || dropped != hosts-1+days {
+		t.Errorf("%d hosts with %d drops", len(said), dropped)
+	}
+	if l.most > copyHosts*days || l.most == 0 {
+		t.Errorf("%d drops are read at once", l.most)
+	}
+}
+
 // What was dropped of a day that goes on is in this collector's own answers, too, as they go to whoever asks, and in the copy of its account; what that has itself stays with its figures.
 func TestOwnDrops(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,7 @@ type list struct {
 	senders  []store.KV
 	behind   map[string]uint64
 	gone     []store.HostGone
+	most     int // that MemberGone returned at once
 	unaged   []store.Part
 	begins   bool // what is unaged is not known yet
 	entered  []store.MemberHost
@@ -57,10 +58,16 @@ func (l *list) EnterAccounts(_ context.Context, a []store.MemberHost) error {
 	return l.err
 }
 func (l *list) MemberAccounts(context.Context, string, []string) ([]store.MemberHost, error) {
-	return l.accounts, l.err
+	return slices.Clone(l.accounts), l.err
 }
-func (l *list) MemberGone(context.Context, string, []string, int64) ([]store.HostGone, error) {
-	return l.gone, l.err
+func (l *list) MemberGone(_ context.Context, _ string, hosts []string, since int64) (out []store.HostGone, _ error) {
+	for _, g := range l.gone {
+		if g.Taken > since && (g.Host == "" || len(hosts) == 0 || slices.Contains(hosts, g.Host)) {
+			out = append(out, g)
+		}
+	}
+	l.most = max(l.most, len(out))
+	return out, l.err
 }
 func (l *list) OwnGone(_ context.Context, _ []string, parts []store.Part) (out []store.HostGone, _ error) {
 	for _, g := range l.gone {

@@ -21,9 +21,9 @@ type Roster interface {
 	// hosts, or of all where there are none.
 	EnterAccounts(ctx context.Context, list []MemberHost) error
 	MemberAccounts(ctx context.Context, member string, hosts []string) ([]MemberHost, error)
-	// MemberGone returns what was dropped of a collector's events since a time of the engine's (Taken): of each part what it had of some hosts, or of all where there are none.
+	// MemberGone returns what was dropped of a collector's events since a time of the engine's (Taken): of each part what it had of some hosts, and of those that are not known.
 	MemberGone(ctx context.Context, member string, hosts []string, sinceMs int64) ([]HostGone, error)
-	// OwnGone returns likewise what was dropped of this collector's own events with some parts.
+	// OwnGone returns likewise what was dropped of this collector's own events with some parts; of all hosts where there are none.
 	OwnGone(ctx context.Context, hosts []string, parts []Part) ([]HostGone, error)
 	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
 	// returns what each other collector has entered since a time, by its clock.
