@@ -1,8 +1,6 @@
 package clickhouse
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -33,78 +31,6 @@ type account struct {
 	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
 	hidden  []store.Part             // of these, those of which something may be there
 	holds   map[string]string        // what collectors have on hold, by store
-}
-
-// account reads the account.
-func (c *servers) account(ctx context.Context, own string, names []string, of map[string][]*node) (*account, error) {
-	a := &account{read: time.Now(), parts: map[store.Part]*store.PartStats{}}
-	db, first := c.address.Database, c.shard(of[names[0]])
-	var err error
-	if a.last, err = c.last(ctx, first); err != nil {
-		return nil, fmt.Errorf("read which batches there are: %w", err)
-	}
-	err = first.ask(ctx, "SELECT day, part, min(class), max(class), sum(e), sum(r), sum(b), minIf(lo, lo != 0), max(hi), maxIf(batch, store = "+quote(own)+" AND e > 0) FROM "+
-		"(SELECT store, batch, day, part, first, any(class) AS class, any(events) AS e, any(records) AS r, any(bytes) AS b, any(min_ms) AS lo, any(max_ms) AS hi FROM "+db+".batches WHERE "+upTo(a.last)+
-		" GROUP BY store, batch, day, part, first) GROUP BY day, part",
-		func() { clear(a.parts) },
-		func(scan func(...any) error) error {
-			var day int32
-			var n uint32
-			var class string
-			p := &store.PartStats{}
-			err := scan(&day, &n, &p.Class, &class, &p.Events, &p.Records, &p.RawBytes, &p.MinMs, &p.MaxMs, &p.LastID)
-			p.Part = store.Part{Day: dayOf(day), N: int(n)}
-			p.Received = p.Day
-			if p.Class != class { // two collectors began it at the same time
-				p.Class = store.Undivided
-			}
-			a.parts[p.Part] = p
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("read which parts there are: %w", err)
-	}
-	err = first.ask(ctx, "SELECT DISTINCT day, part, store, batch FROM "+db+".batches WHERE again = 1",
-		func() { a.again = nil },
-		func(scan func(...any) error) error {
-			var day int32
-			var n uint32
-			var r repeated
-			err := scan(&day, &n, &r.store, &r.batch)
-			r.part = store.Part{Day: dayOf(day), N: int(n)}
-			a.again = append(a.again, r)
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("read which batches were inserted again: %w", err)
-	}
-	if err := c.sizes(ctx, a, names, of); err != nil {
-		return nil, err
-	}
-	return a, nil
-}
-
-// sizes adds what the parts take on the disks of one replica of each shard.
-func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[string][]*node) error {
-	for _, shard := range names {
-		sizes := map[string]uint64{}
-		err := c.shard(of[shard]).ask(ctx, "SELECT partition, sum(bytes_on_disk) FROM system.parts WHERE active AND database = "+quote(c.address.Database)+" AND table IN ('events', 'batches') GROUP BY partition",
-			func() { clear(sizes) },
-			func(scan func(...any) error) error {
-				var name string
-				var n uint64
-				err := scan(&name, &n)
-				sizes[name] = n
-				return err
-			})
-		if err != nil {
-			return fmt.Errorf("read what is on the disks: %w", err)
-		}
-		for part, p := range a.parts {
-			p.DiskBytes += sizes[partition(part)]
-		}
-	}
-	return nil
 }
 
 // later is how many days old the last part of another place is no longer taken for one that is written.

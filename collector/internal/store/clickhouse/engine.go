@@ -41,10 +41,11 @@ type Engine struct {
 	knowing sync.Mutex // guards kept; taken before the others
 	kept    Known      // what Memory has; zero: it was not asked yet
 
-	mu        sync.Mutex // guards everything below
-	reading   *reading   // of the account, under way; nil: none is
-	account   *account   // nil: not read yet
-	meanwhile [][]row    // stored while the account is read, the rows of each batch; nil: it is not
+	mu        sync.Mutex   // guards everything below
+	reading   *reading     // of the account, under way; nil: none is
+	account   *account     // nil: not read yet
+	base      *accountBase // what the next reading reads behind; nil: all
+	meanwhile [][]row      // stored while the account is read, the rows of each batch; nil: it is not
 	closed    bool
 	leaving   atomic.Bool     // something is deleted that another process has dropped
 	open      map[uint64]bool // snapshots, by number
@@ -172,7 +173,7 @@ func (e *Engine) read(r *reading) {
 	case err != nil:
 		r.err = err
 		if errors.Is(err, ErrOther) {
-			e.account = nil // nothing is found by what was known before
+			e.account, e.base = nil, nil // nothing is found by what was known before
 		}
 	default:
 		for _, x := range rows {
@@ -209,7 +210,10 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.cluster.account(ctx, e.opts.Store, names, of)
+	e.mu.Lock()
+	was := e.base
+	e.mu.Unlock()
+	a, base, err := e.cluster.account(ctx, e.opts.Store, names, of, was)
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +225,10 @@ func (e *Engine) readAccount(ctx context.Context) (*account, error) {
 	if err != nil {
 		return nil, err
 	}
+	base.marked = w.dropped
+	e.mu.Lock()
+	e.base = base
+	e.mu.Unlock()
 	a.now = w.now
 	a.settle(e.opts.Store)
 	e.hide(a, &w)

@@ -25,8 +25,8 @@ func (l latest) day() (store.Day, bool) {
 	return l.parts[0].Day, true
 }
 
-// last reads which batches of each collector are the last that are stored. Of the one behind it there may be rows: it is stored again, or its collector is away.
-func (c *servers) last(ctx context.Context, first *shard) (all map[string]latest, err error) {
+// last reads which batches of each collector are the last that are stored; seen are those of an earlier reading. Of the one behind it there may be rows: it is stored again, or its collector is away.
+func (c *servers) last(ctx context.Context, first *shard, seen map[string]latest) (all map[string]latest, err error) {
 	db := c.address.Database
 	err = first.ask(ctx, "SELECT store, max(batch) FROM "+db+".stored GROUP BY store", func() { all = map[string]latest{} }, func(scan func(...any) error) error {
 		var id string
@@ -40,16 +40,23 @@ func (c *servers) last(ctx context.Context, first *shard) (all map[string]latest
 	}
 	// Of which the parts are written: of the last batch of which there are rows, and of the last one of these that is stored.
 	var list []string
-	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches GROUP BY store", func() { list = nil }, func(scan func(...any) error) error {
+	found := map[string]bool{}
+	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches WHERE "+notBefore(seen)+" GROUP BY store", func() { list = nil; clear(found) }, func(scan func(...any) error) error {
 		var id string
 		var most, stored uint64
 		err := scan(&id, &most, &stored)
 		if _, is := all[id]; !is {
 			all[id] = latest{}
 		}
+		found[id] = stored > 0
 		list = append(list, fmt.Sprintf("(%s, %d)", quote(id), stored), fmt.Sprintf("(%s, %d)", quote(id), most))
 		return err
 	})
+	for id, l := range seen {
+		if err == nil && len(l.parts) > 0 && !found[id] { // the last one's are dropped: there may be some of one before
+			return c.last(ctx, first, nil)
+		}
+	}
 	if err != nil || len(list) == 0 {
 		return all, err
 	}
@@ -68,6 +75,18 @@ func (c *servers) last(ctx context.Context, first *shard) (all map[string]latest
 		all[id] = latest{batch: l.batch, parts: writtenOf(rows[id])}
 	}
 	return all, err
+}
+
+// notBefore is what rows of batches meet that are not of a batch before the last one of its collector.
+func notBefore(seen map[string]latest) string {
+	if len(seen) == 0 {
+		return "1"
+	}
+	var list, ids []string
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
+		list, ids = append(list, fmt.Sprintf("(store = %s AND batch >= %d)", quote(id), seen[id].batch)), append(ids, id)
+	}
+	return "(" + strings.Join(list, " OR ") + " OR store NOT IN (" + quoteAll(ids) + "))"
 }
 
 // writtenOf returns the parts that rows of a collector's last batches say are written: of the day of the last of them, the last one of each class.
