@@ -42,19 +42,10 @@ func (x *Extractor) appendCall(dst []byte, ev *event.Event) ([]byte, bool) {
 	}
 	dst = strconv.AppendUint(dst, uint64(arch), 16)
 	dst = strconv.AppendInt(append(dst, ' '), int64(number), 10)
-	r := TailOf(ev)
-	if r == nil {
-		return dst, true
+	if f, ok := tailField(ev, tailCall); ok {
+		dst = f.AppendDecoded(append(dst, ' '))
 	}
-	for fields := r.EnrichedFields(); ; {
-		f, ok := fields.Next()
-		if !ok {
-			return dst, true
-		}
-		if bytes.Equal(f.Name, tailCall) {
-			return f.AppendDecoded(append(dst, ' ')), true
-		}
-	}
+	return dst, true
 }
 
 // ParseCall parses a value of FieldCall; ok is false when v is not one. The name is a part of v.

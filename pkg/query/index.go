@@ -35,7 +35,8 @@ const (
 	// combining.
 	FieldEach
 
-	FieldCall // in an index: one value an event with a system call, which of them and what its host calls it, see Call
+	FieldCall  // in an index: one value an event with a system call, which of them and what its host calls it, see Call
+	FieldLogin // in an index: one value an event with a login uid, with what its host calls the user, see Login
 
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
@@ -72,6 +73,9 @@ func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	add(FieldLists, x.scratch)
 	if x.scratch, is = x.appendCall(x.scratch[:0], ev); is {
 		add(FieldCall, x.scratch)
+	}
+	if x.scratch, is = x.appendLogin(x.scratch[:0], ev); is {
+		add(FieldLogin, x.scratch)
 	}
 	if claim := ev.Claim(); claim != nil {
 		add(FieldClaim, claim)
@@ -202,7 +206,7 @@ func HasList(v string, f Field) bool {
 }
 
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists", "each", "call"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists", "each", "call", "login"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

@@ -221,17 +221,21 @@ func (p *printer) appendUser(dst []byte, f *facts, uid int64, tail string) []byt
 		return strconv.AppendUint(dst, query.UnsetID, 10)
 	case !p.o.Interpret:
 		return strconv.AppendInt(dst, uid, 10)
-	case uid == unsetID:
-		return append(dst, unset...)
 	}
-	from := len(dst)
-	if named, ok := f.appendTail(dst, tail); ok {
-		if id, ok := unknownID(string(named[from:])); ok {
-			return append(append(append(named[:from], unknownTo...), id...), ')')
-		}
-		return named
+	named, told := f.appendTail(f.named[:0], tail)
+	f.named = named
+	return p.appendLogin(dst, uid, named, told)
+}
+
+// appendLogin appends what -i calls a user: what the event calls it, where it does.
+func (p *printer) appendLogin(dst []byte, uid int64, named []byte, told bool) []byte {
+	if uid == unsetID || !told {
+		return p.appendNamed(dst, uid)
 	}
-	return p.appendNamed(dst, uid)
+	if id, ok := unknownID(string(named)); ok {
+		return append(append(append(dst, unknownTo...), id...), ')')
+	}
+	return append(dst, named...)
 }
 
 // appendNamed appends what -i calls a user of whom the event has no name.

@@ -100,7 +100,7 @@ func (o *Options) tallied() (fields []query.Field) {
 	case o.Interpret && o.Kind == Syscall:
 		fields = append(fields, query.FieldCall)
 	case o.Interpret && o.Kind == User:
-		fields = append(fields, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed)
+		fields = append(fields, query.FieldLogin)
 	}
 	add(o.Kind)
 	return fields
@@ -169,10 +169,10 @@ func (p *printer) take(sum *query.Tally) bool {
 	if p.group != nil {
 		return p.group.take(sum)
 	}
-	if p.o.Interpret && p.o.Kind == User && valued(sum, query.FieldAUIDName)+valued(sum, query.FieldAUIDName.Other()) > 0 {
-		return false // a collector that does not know FieldUnnamed
-	}
-	if p.o.Interpret && p.o.Kind == Syscall {
+	switch {
+	case p.o.Interpret && p.o.Kind == User:
+		return p.takeLogins(sum)
+	case p.o.Interpret && p.o.Kind == Syscall:
 		return p.takeCalls(sum)
 	}
 	sum.Of(query.FieldShape).Each(func(v string, n int64) {
@@ -181,7 +181,7 @@ func (p *printer) take(sum *query.Tally) bool {
 		}
 	})
 	if p.over == nil {
-		countValues(sum, p.o.Kind, p.add)
+		countValues(sum, p.o.Kind, p.tally.addN)
 		return true
 	}
 	for line, kind := range overviewCounters {
@@ -219,13 +219,24 @@ func allCalls(sum *query.Tally) bool {
 	return calls == valued(sum, query.FieldCall)
 }
 
-// add counts a value of a summary n times more: with -i a user by name.
-func (p *printer) add(v string, n uint64) {
-	if p.o.Interpret && p.o.Kind == User {
-		id, _ := strconv.ParseInt(v, 10, 64)
-		v = string(p.appendNamed(nil, id))
+// takeLogins counts login users by name. It fails where an older collector, or part of a store, does not say whom all of them are called.
+func (p *printer) takeLogins(sum *query.Tally) bool {
+	users := int64(0)
+	sum.Of(query.FieldAUID).Each(func(v string, n int64) {
+		if _, ok := auidValue(v); ok {
+			users += n
+		}
+	})
+	if users != valued(sum, query.FieldLogin) {
+		return false
 	}
-	p.tally.addN(v, n)
+	sum.Of(query.FieldLogin).Each(func(v string, n int64) {
+		if l, ok := query.ParseLogin([]byte(v)); ok {
+			p.scratch = p.appendLogin(p.scratch[:0], userID(l.ID), l.Named, l.Told)
+			p.tally.addN(string(p.scratch), uint64(n))
+		}
+	})
+	return true
 }
 
 // countValues gives add each value that a report's summary counts, and how often.

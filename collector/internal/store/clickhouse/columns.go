@@ -11,7 +11,7 @@ var indexed = func() (list []query.Field) {
 	for f := range query.Field(query.NumFields) {
 		list = append(list, f)
 	}
-	return append(list, query.FieldShape, query.FieldCWD, query.FieldFileAgain, query.FieldKeyAgain, query.FieldClaim, query.FieldLists)
+	return append(list, query.FieldShape, query.FieldCWD, query.FieldFileAgain, query.FieldKeyAgain, query.FieldClaim, query.FieldLists, query.FieldCall, query.FieldLogin)
 }()
 
 // columnOf is the place of a field in indexed, -1 where it has no column.

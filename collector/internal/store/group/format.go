@@ -61,7 +61,7 @@ func unsummed(kind byte) bool { return kind == secData || kind == secChunks || k
 // one is such an older group: nothing is known of the field, and every one of its events
 // may have any value.
 func addedField(f query.Field) bool {
-	return f >= query.FieldGIDName && int(f) < query.NumFields || f == query.FieldLists || f == query.FieldCall
+	return f >= query.FieldGIDName && int(f) < query.NumFields || f == query.FieldLists || f == query.FieldCall || f == query.FieldLogin
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
