@@ -21,7 +21,7 @@ import (
 // Exit codes of an import.
 const (
 	ExitDone    = 0
-	ExitDamage  = 1 // done, but some of it could not be read
+	ExitDamage  = 1 // done, but some of it could not be read, or taken back
 	ExitNotDone = 2
 )
 
@@ -92,7 +92,7 @@ type Target interface {
 	BeginImport(ctx context.Context, name string, dry bool) (sink Sink, host string, maxDays int64, err error)
 	// ListImports and UndoImport are as Client's.
 	ListImports(ctx context.Context) ([]*fleet.ImportDone, error)
-	UndoImport(ctx context.Context, name, reason string) (records int64, err error)
+	UndoImport(ctx context.Context, name, reason string) (*fleet.UndoImportResponse, error)
 }
 
 // Asked does what is asked beside reading logs, and returns the exit code.
@@ -100,17 +100,12 @@ func (c *Command) Asked(ctx context.Context, t Target) int {
 	if c.List {
 		return c.printList(ctx, t)
 	}
-	n, err := t.UndoImport(ctx, c.Undo, c.Reason)
+	done, err := t.UndoImport(ctx, c.Undo, c.Reason)
 	if err != nil {
 		c.Complain("%v", err)
 		return ExitNotDone
 	}
-	if c.json != nil {
-		c.json.line(map[string]any{"undone": c.Undo, "records": n})
-	} else {
-		fmt.Fprintf(c.out, "import %s was taken back: %d records are dropped\n", c.Undo, n)
-	}
-	return ExitDone
+	return c.sayUndone(done)
 }
 
 // Named is the import's name: the given one, or for the same paths, and words beside them, the same one.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // mostNamed is how many files are named for which one thing is to be said; the others are counted.
@@ -238,6 +239,25 @@ func (j *jsonLines) end(sum Sum, err error) {
 		Sum
 		Error string `json:"error,omitempty"`
 	}{sum, why})
+}
+
+// sayUndone says what was taken back, and what could not be.
+func (c *Command) sayUndone(done *fleet.UndoImportResponse) int {
+	line, code := map[string]any{"undone": c.Undo, "records": done.GetRecords()}, ExitDone
+	stays := done.GetStays()
+	if stays > 0 {
+		line["stays"], code = stays, ExitDamage
+		c.Complain("%d events of import %s stay: they have gone to the days in which they happened", stays, c.Undo)
+	}
+	switch {
+	case c.json != nil:
+		c.json.line(line)
+	case stays > 0:
+		fmt.Fprintf(c.out, "import %s was taken back in part: %d records are dropped\n", c.Undo, done.GetRecords())
+	default:
+		fmt.Fprintf(c.out, "import %s was taken back: %d records are dropped\n", c.Undo, done.GetRecords())
+	}
+	return code
 }
 
 // printList lists imports.

@@ -193,13 +193,13 @@ func (c *Client) ListImports(ctx context.Context) ([]*fleet.ImportDone, error) {
 	return r.GetImports(), nil
 }
 
-// UndoImport takes an import back, and returns how many records are dropped.
-func (c *Client) UndoImport(ctx context.Context, name, reason string) (int64, error) {
+// UndoImport takes an import back.
+func (c *Client) UndoImport(ctx context.Context, name, reason string) (*fleet.UndoImportResponse, error) {
 	r, err := c.Query.UndoImport(ctx, &fleet.UndoImportRequest{Name: name, Reason: []byte(reason)})
 	if err != nil {
-		return 0, c.failed(err)
+		return nil, c.failed(err)
 	}
-	return r.GetRecords(), nil
+	return r, nil
 }
 
 func toKnown(k Known) *fleet.ImportKnown {

@@ -161,3 +161,27 @@ func TestTornSaid(t *testing.T) {
 		}
 	}
 }
+
+// UndoImport takes some of an import back.
+func (f *fake) UndoImport(_ context.Context, req *fleet.UndoImportRequest) (*fleet.UndoImportResponse, error) {
+	return &fleet.UndoImportResponse{Records: 7, Stays: int64(len(req.GetReason()))}, nil
+}
+
+// TestUndoneInPart: what could not be taken back is said, and is an exit code.
+func TestUndoneInPart(t *testing.T) {
+	for reason, want := range map[string]struct {
+		out, said string
+		code      int
+	}{
+		"":    {`{"records":7,"undone":"old"}`, "", ExitDone},
+		"why": {`{"records":7,"stays":3,"undone":"old"}`, "3 events of import old stay", ExitDamage},
+	} {
+		var out, errs strings.Builder
+		cmd := &Command{Format: "json", Undo: "old", Reason: reason}
+		cmd.Start(&out, &errs)
+		code := cmd.Asked(t.Context(), target{(&fake{}).dial(t)})
+		if code != want.code || strings.TrimSpace(out.String()) != want.out || !strings.Contains(errs.String(), want.said) {
+			t.Errorf("exit %d, %s, %s", code, out.String(), errs.String())
+		}
+	}
+}

@@ -6247,7 +6247,8 @@ func (x *UndoImportRequest) GetReason() []byte {
 
 type UndoImportResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"` // that are dropped
+	Stays         int64                  `protobuf:"varint,2,opt,name=stays,proto3" json:"stays,omitempty"`     // events of the import that compaction has put into the days in which they happened
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6285,6 +6286,13 @@ func (*UndoImportResponse) Descriptor() ([]byte, []int) {
 func (x *UndoImportResponse) GetRecords() int64 {
 	if x != nil {
 		return x.Records
+	}
+	return 0
+}
+
+func (x *UndoImportResponse) GetStays() int64 {
+	if x != nil {
+		return x.Stays
 	}
 	return 0
 }
@@ -6816,9 +6824,10 @@ const file_fleet_proto_rawDesc = "" +
 	"partitions\"?\n" +
 	"\x11UndoImportRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\fR\x06reason\".\n" +
+	"\x06reason\x18\x02 \x01(\fR\x06reason\"D\n" +
 	"\x12UndoImportResponse\x12\x18\n" +
-	"\arecords\x18\x01 \x01(\x03R\arecords2\xc7\x0e\n" +
+	"\arecords\x18\x01 \x01(\x03R\arecords\x12\x14\n" +
+	"\x05stays\x18\x02 \x01(\x03R\x05stays2\xc7\x0e\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12S\n" +
 	"\x06Follow\x12\".auditfleet.fleet.v1.FollowRequest\x1a#.auditfleet.fleet.v1.FollowResponse0\x01\x12P\n" +

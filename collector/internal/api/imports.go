@@ -24,8 +24,8 @@ type Importer interface {
 	BeginImport(ctx context.Context, x Importing) (sink importing.Sink, maxDays int64, err error)
 	// ListImports lists those that can be taken back; of a host that it has imported itself where host is not "".
 	ListImports(ctx context.Context, host string) ([]importer.Summary, error)
-	// UndoImport takes one back, and returns how many records are dropped. Errors: store.ErrNoImport, store.ErrInUse.
-	UndoImport(ctx context.Context, name, why string) (records int64, err error)
+	// UndoImport takes one back. Errors: store.ErrNoImport, store.ErrInUse.
+	UndoImport(ctx context.Context, name, why string) (store.Undone, error)
 }
 
 // Importing is an import that is to begin.
@@ -251,11 +251,16 @@ func (s *Service) UndoImport(ctx context.Context, req *fleet.UndoImportRequest) 
 	if s.Importer == nil {
 		return nil, status.Error(codes.Unimplemented, "nothing can be imported here")
 	}
-	n, err := s.Importer.UndoImport(ctx, req.GetName(), WhyUndone(req.GetName(), string(req.GetReason()), by(ctx)))
+	done, err := s.Importer.UndoImport(ctx, req.GetName(), WhyUndone(req.GetName(), string(req.GetReason()), by(ctx)))
 	if err != nil {
 		return nil, importStatus(err)
 	}
-	return &fleet.UndoImportResponse{Records: n}, nil
+	return FromUndone(done), nil
+}
+
+// FromUndone returns what was taken back as a message.
+func FromUndone(x store.Undone) *fleet.UndoImportResponse {
+	return &fleet.UndoImportResponse{Records: int64(x.Records), Stays: int64(x.Stays)}
 }
 
 // WhyUndone is what the log of the store says of an import that was taken back.

@@ -113,7 +113,9 @@ func (fakeImporter) ListImports(context.Context, string) ([]importer.Summary, er
 	return []importer.Summary{{Imported: store.Imported{Name: "old"}}}, nil
 }
 
-func (fakeImporter) UndoImport(context.Context, string, string) (int64, error) { return 4, nil }
+func (fakeImporter) UndoImport(context.Context, string, string) (store.Undone, error) {
+	return store.Undone{Records: 4}, nil
+}
 
 type fakeSink struct{ sum importing.Sum }
 

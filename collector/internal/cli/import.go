@@ -38,7 +38,7 @@ The collector that has the store imports while it runs, for root and its own use
 the store itself. With --server, logs of this machine go to a collector on another one, for a certificate of the role
 admin. What is imported is no sign of life of a host, and is in no account of its completeness.
 
-Exit codes: 0 done, 1 done, but some of it could not be read, 2 not done, or interrupted.`
+Exit codes: 0 done, 1 done, but some of it could not be read, or taken back, 2 not done, or interrupted.`
 
 // importFlags are what the command is told.
 type importFlags struct {
@@ -165,6 +165,7 @@ func (o offline) ListImports(ctx context.Context) (out []*fleet.ImportDone, err 
 	return out, err
 }
 
-func (o offline) UndoImport(ctx context.Context, name, reason string) (int64, error) {
-	return o.OfflineImports.UndoImport(ctx, name, api.WhyUndone(name, reason, server.Self()))
+func (o offline) UndoImport(ctx context.Context, name, reason string) (*fleet.UndoImportResponse, error) {
+	done, err := o.OfflineImports.UndoImport(ctx, name, api.WhyUndone(name, reason, server.Self()))
+	return api.FromUndone(done), err
 }

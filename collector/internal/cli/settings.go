@@ -148,7 +148,7 @@ func (o *options) table() settings.Table {
 				Doc: "How many groups of events (a batch's, some 25 MB of records or five minutes) the day that runs has before they are merged into a large one; 0: it stays as it comes until it is over.\n" +
 					"Large ones of a size are merged once there are eight.\nFewer have a search of the running day look into less, and more be written again: each record up to three times until its day is over and one."},
 			{Key: conf.Duration("compact_import_after", &c.Compaction.ImportAfter, 0, 365*24*time.Hour), Default: server.DefaultCompactImportAfter, Arg: "DURATION",
-				Doc: "How long after its last record an import is compacted: until then it can be taken back."},
+				Doc: "How long after its last record an import is compacted: until then it can be taken back.\nOf one that is continued again and again, what it has begun is compacted four times as long after the day of that."},
 			{Key: conf.Int("max_event_age", &c.Compaction.Oldest, 0, 1<<20), Default: server.DefaultEventAge, Arg: "DAYS",
 				Doc: "How many days older than its receipt an event may be to go to the day in which it happened.\n" +
 					"What is older, or more than a day ahead, has a clock that is not to be trusted, and stays with the day of its receipt.\nEvents of an import go to their day, however old they are.\n" +

@@ -243,10 +243,10 @@ func (i *imports) ListImports(ctx context.Context, host string) ([]importer.Summ
 }
 
 // UndoImport implements api.Importer. What is on hold is not taken back.
-func (i *imports) UndoImport(ctx context.Context, name, why string) (records int64, err error) {
+func (i *imports) UndoImport(ctx context.Context, name, why string) (done store.Undone, err error) {
 	s, err := i.head.Imports()
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	undo := func() error {
 		i.mu.Lock()
@@ -265,9 +265,9 @@ func (i *imports) UndoImport(ctx context.Context, name, why string) (records int
 			if err := i.held(ctx, x.Parts); err != nil {
 				return fmt.Errorf("take back import %s: %w", name, err)
 			}
-			records = int64(x.Records)
 		}
-		return s.UndoImport(ctx, name, why)
+		done, err = s.UndoImport(ctx, name, why)
+		return err
 	}
 	if i.while == nil {
 		err = undo()
@@ -275,9 +275,9 @@ func (i *imports) UndoImport(ctx context.Context, name, why string) (records int
 		err = i.while(undo)
 	}
 	if err == nil {
-		i.log.Info("an import was taken back", "name", name, "records", records, "why", why)
+		i.log.Info("an import was taken back", "name", name, "records", done.Records, "events that stay", done.Stays, "why", why)
 	}
-	return records, err
+	return done, err
 }
 
 // held returns an error where one of the parts is on hold.

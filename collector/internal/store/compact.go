@@ -9,7 +9,7 @@ import (
 // Compaction says which days are compacted, and how.
 type Compaction struct {
 	// After is how long a day is over before it is compacted. An import's part is compacted ImportAfter the last
-	// batch of it: until then the import can be taken back.
+	// batch of it: until then the import can be taken back. Of one that is continued, what was begun several times as long ago is.
 	After, ImportAfter time.Duration
 	// Today has parts of a day compacted that is not over, too, but for the one that gets batches.
 	Today bool

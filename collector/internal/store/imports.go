@@ -44,7 +44,13 @@ type Importer interface {
 	EndImport(ctx context.Context, name string) error
 	// UndoImport drops all parts of an import. A log of what is stored has why, in words. Errors:
 	// ErrNoImport, ErrInUse while batches come.
-	UndoImport(ctx context.Context, name, why string) error
+	UndoImport(ctx context.Context, name, why string) (Undone, error)
+}
+
+// Undone is an import that was taken back.
+type Undone struct {
+	Records uint64 // that are dropped
+	Stays   uint64 // events that compaction had put into other parts before
 }
 
 var (

@@ -40,9 +40,10 @@ type Options struct {
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
-	now       func() time.Time // time.Now when nil
-	fs        fsys.FS          // for the manifest; tests hand in one that fails
-	tierParts int              // tierParts when 0; tests have fewer
+	now         func() time.Time // time.Now when nil
+	fs          fsys.FS          // for the manifest; tests hand in one that fails
+	tierParts   int              // tierParts when 0; tests have fewer
+	importBytes uint64           // importBytes when 0; likewise
 }
 
 // Store is the embedded store. All methods may be called by many goroutines at once.
@@ -118,6 +119,9 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	if o.fs == nil {
 		o.fs = fsys.OS
+	}
+	if o.importBytes == 0 {
+		o.importBytes = importBytes
 	}
 	if o.tierParts == 0 {
 		o.tierParts = tierParts

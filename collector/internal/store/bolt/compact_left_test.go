@@ -85,7 +85,8 @@ func TestUndoForgetsNoLoss(t *testing.T) {
 	tab.Add("a", storetest.Parse("a", "type=USER_END msg=audit(1763000000.001:1): x=1"))
 	must(t, s.Append(context.Background(), &store.Batch{ID: 7, Day: day + 2, Events: tab, LSN: 600, Import: &store.Import{Name: "old"}}))
 	must(t, s.EndImport(context.Background(), "old"))
-	must(t, s.UndoImport(context.Background(), "old", "a wrong folder"))
+	_, err := s.UndoImport(context.Background(), "old", "a wrong folder")
+	must(t, err)
 	for range 2 {
 		if list := s.Missing(); len(list) != 1 {
 			t.Errorf("missing: %v", list)

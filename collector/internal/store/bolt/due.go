@@ -3,7 +3,6 @@ package bolt
 import (
 	"cmp"
 	"math"
-	"os"
 	"slices"
 	"time"
 
@@ -64,7 +63,7 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 		of := rest[:n]
 		rest = rest[n:]
 		for _, p := range of {
-			if p.ofImport() && len(p.entries) > 0 && !p.canWrite() && written[p.imported].Add(c.ImportAfter).Before(now) {
+			if p.ofImport() && len(p.entries) > 0 && !p.canWrite() && (written[p.imported].Add(c.ImportAfter).Before(now) || p.longAgo(c, now)) {
 				list = append(list, due{parts: []*partition{p}, split: true, old: true})
 			}
 		}
@@ -79,7 +78,17 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 	return list
 }
 
-// importsWritten returns when each import was written last, by its name: it is taken back as a whole.
+// continued is for how many times Compaction.ImportAfter, behind the day on which it was begun, a part of an import stays one where the import
+// is continued again and again: by the same command each hour, say, it is never over.
+const continued = 4
+
+// longAgo reports whether an import's part was begun so long ago that it is compacted though its import is continued.
+func (p *partition) longAgo(c *store.Compaction, now time.Time) bool {
+	return p.part.Day.Time().AddDate(0, 0, 1).Add(continued * c.ImportAfter).Before(now)
+}
+
+// importsWritten returns when each import was written last, by its name: it is taken back as a whole, as far as that can be.
+// Store.mu is held.
 func importsWritten(parts []*partition, now time.Time) map[string]time.Time {
 	written := map[string]time.Time{}
 	for _, p := range parts {
@@ -88,22 +97,13 @@ func importsWritten(parts []*partition, now time.Time) map[string]time.Time {
 		}
 		at := now
 		if !p.canWrite() {
-			at = lastWritten(p)
+			at = p.brought
 		}
 		if at.After(written[p.imported]) {
 			written[p.imported] = at
 		}
 	}
 	return written
-}
-
-// lastWritten returns when a partition's file was written last; now where that is not known.
-func lastWritten(p *partition) time.Time {
-	info, err := os.Stat(p.path)
-	if err != nil {
-		return time.Now()
-	}
-	return info.ModTime()
 }
 
 // merged reports whether compaction has made the partition of parts of its day while that ran: its events are not divided

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
@@ -85,7 +87,7 @@ func (s *Store) importPart(b *store.Batch) (*partition, error) {
 		for i := range p.entries {
 			size += p.entries[i].sum.Bytes
 		}
-		full = size >= importBytes
+		full = size >= s.opts.importBytes
 	}
 	s.mu.Unlock()
 	if p != nil && !full {
@@ -127,16 +129,19 @@ func (s *Store) storedImport(p *partition, b *store.Batch, blob []byte, sum *gro
 	if blob != nil { // a new list: snapshots have the old one
 		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
 	}
-	p.place = b.ID
+	p.place, p.brought = b.ID, s.opts.now()
 }
 
-// checkImport reads what only a partition of an import has: its name, and the last batch that it
-// has, which is the last note's.
+// checkImport reads what only a partition of an import has: its name, the last batch that it
+// has, which is the last note's, and when that came.
 func (p *partition) checkImport(tx *bbolt.Tx) (err error) {
 	if p.imported, err = layout.DecodeImport(tx.Bucket(layout.BucketMarks).Get(layout.KeyImport)); err != nil || !p.ofImport() {
 		return err
 	}
-	p.place = p.lastEntry()
+	p.place, p.brought = p.lastEntry(), time.Now()
+	if info, err := os.Stat(p.path); err == nil {
+		p.brought = info.ModTime()
+	}
 	if notes := tx.Bucket(layout.BucketNotes); notes != nil {
 		if k, _ := notes.Cursor().Last(); len(k) == 8 {
 			p.place = max(p.place, binary.BigEndian.Uint64(k))
@@ -362,26 +367,46 @@ func (s *Store) ImportNotes(ctx context.Context, name string, fn func(batch uint
 }
 
 // UndoImport implements store.Importer. What a crash leaves of the import is dropped by another call.
-func (s *Store) UndoImport(ctx context.Context, name, why string) error {
+func (s *Store) UndoImport(ctx context.Context, name, why string) (done store.Undone, err error) {
 	if s.opts.ReadOnly {
-		return store.ErrReadOnly
+		return done, store.ErrReadOnly
 	}
+	s.appendMu.Lock() // no batch comes meanwhile, and compaction exchanges no part
+	defer s.appendMu.Unlock()
+	if done, err = s.undoImport(ctx, name, why); err != nil {
+		err = fmt.Errorf("take back import %s: %w", name, err)
+	}
+	return done, err
+}
+
+// undoImport is UndoImport with appendMu held.
+func (s *Store) undoImport(ctx context.Context, name, why string) (done store.Undone, err error) {
 	list, err := s.importParts(name)
-	if err == nil && len(list) == 0 {
-		err = store.ErrNoImport
+	if err != nil {
+		return done, err
 	}
-	for _, p := range list {
-		if err == nil && p.canWrite() {
-			err = fmt.Errorf("%w: it is being imported", store.ErrInUse)
-		}
+	moved := s.list.file.Content()
+	done.Stays = moved.Moved(name)
+	switch {
+	case len(list) == 0 && done.Stays > 0:
+		return done, fmt.Errorf("%w: all that is left of it, %d events, has gone to the days in which they happened", store.ErrNoImport, done.Stays)
+	case len(list) == 0:
+		return done, store.ErrNoImport
+	case slices.ContainsFunc(list, (*partition).canWrite):
+		return done, fmt.Errorf("%w: it is being imported", store.ErrInUse)
 	}
 	for _, p := range slices.Backward(list) { // the first one has how it began
-		if err == nil {
-			err = s.drop(ctx, p.part, why, false)
+		if err := ctx.Err(); err != nil {
+			return done, err
 		}
+		s.mu.Lock()
+		was := p.now()
+		s.mu.Unlock()
+		records := was.stats().Records
+		if err := s.dropLocked(p.part, why, false); err != nil {
+			return done, err
+		}
+		done.Records += records
 	}
-	if err != nil {
-		return fmt.Errorf("take back import %s: %w", name, err)
-	}
-	return nil
+	return done, nil
 }

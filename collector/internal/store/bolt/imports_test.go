@@ -61,7 +61,8 @@ func TestImportCutShort(t *testing.T) {
 			must(t, s.Close())
 		}
 		s = open(t, Options{Dir: dir})
-		must(t, s.UndoImport(ctx, "old", "a test"))
+		_, err = s.UndoImport(ctx, "old", "a test")
+		must(t, err)
 		must(t, s.Close())
 		s = open(t, Options{Dir: dir})
 		st, err := s.State(ctx)

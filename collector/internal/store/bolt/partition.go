@@ -67,11 +67,12 @@ type partition struct {
 	beside    int64             // bytes of hosts and their account that came from other files since it was opened; guarded by Store.appendMu
 
 	// Guarded by Store.mu, once the partition is one of the store's.
-	place   uint64  // the last batch by the file's own state, or by compaction's mark; of an import, the last one in it
-	entries []entry // by ID; replaced when it changes, so that a snapshot may keep it
-	refs    int     // snapshots that use it
-	dropped bool    // the file is deleted; the last snapshot closes it
-	lingers uint64  // bytes of a file that is deleted and still open
+	brought time.Time // of an import: when the last batch came
+	place   uint64    // the last batch by the file's own state, or by compaction's mark; of an import, the last one in it
+	entries []entry   // by ID; replaced when it changes, so that a snapshot may keep it
+	refs    int       // snapshots that use it
+	dropped bool      // the file is deleted; the last snapshot closes it
+	lingers uint64    // bytes of a file that is deleted and still open
 }
 
 // guard runs fn and turns a panic on damaged bytes into an error that wraps

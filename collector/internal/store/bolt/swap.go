@@ -311,7 +311,7 @@ func (l *listing) replace(sources, made []*partition) error {
 			c.Number(p.part.Day.String(), p.part.N)
 		}
 		for _, src := range sources {
-			c.Replace(src.listed(), by, now())
+			c.Replace(src.listed(), src.imported, by, now())
 			c.Number(src.part.Day.String(), src.part.N)
 		}
 	})

@@ -91,7 +91,7 @@ func testImports(t *testing.T, env Env) {
 	if got, want := notes(t, s, "old"), []string{"1:one", "3:two", "6:three"}; !slices.Equal(got, want) {
 		t.Errorf("notes %q, want %q", got, want)
 	}
-	if err := importer(t, s).UndoImport(ctx, "old", "x"); !errors.Is(err, store.ErrInUse) {
+	if _, err := importer(t, s).UndoImport(ctx, "old", "x"); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("taken back while batches come: %v, want ErrInUse", err)
 	}
 	if err := importer(t, s).EndImport(ctx, "old"); err != nil {
@@ -115,14 +115,14 @@ func testImports(t *testing.T, env Env) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := importer(t, s).UndoImport(ctx, "old", "a test"); err != nil {
-		t.Fatal(err)
+	if done, err := importer(t, s).UndoImport(ctx, "old", "a test"); err != nil || done != (store.Undone{Records: 5}) {
+		t.Fatal(done, err)
 	}
 	if err := snap.Close(); err != nil {
 		t.Error(err)
 	}
 	find(3, "one import was taken back")
-	if err := importer(t, s).UndoImport(ctx, "old", "a test"); !errors.Is(err, store.ErrNoImport) {
+	if _, err := importer(t, s).UndoImport(ctx, "old", "a test"); !errors.Is(err, store.ErrNoImport) {
 		t.Errorf("taken back twice: %v, want ErrNoImport", err)
 	}
 	reopen()

@@ -94,7 +94,7 @@ func TestJudge(t *testing.T) {
 	with := func(f Judged, events uint64) Judged { f.Events = events; return f }
 	before := &manifest.Content{Parts: []manifest.Part{{Name: source.Part.String()}}}
 	after := &manifest.Content{Parts: []manifest.Part{{Name: source.Part.String(), First: 2, Batch: 9, Events: 50}, {Name: main.Part.String()}, {Name: late.Part.String()}}}
-	after.Replace(after.Parts[0], []string{main.Part.String(), late.Part.String()}, after.Since)
+	after.Replace(after.Parts[0], "", []string{main.Part.String(), late.Part.String()}, after.Since)
 	dropped := &manifest.Content{Parts: after.Parts[1:], Replaced: after.Replaced}
 	type verdicts = map[store.Part]Verdict
 	for _, c := range []struct {

@@ -100,6 +100,7 @@ type Replaced struct {
 	Events uint64    `json:"events,omitempty"`
 	By     []string  `json:"by"` // the partitions that have its events
 	At     time.Time `json:"at"`
+	Import string    `json:"import,omitempty"` // the import that it was of; "" in lists of before, too
 }
 
 // Dropped is what retention has deleted.
@@ -175,10 +176,20 @@ func (c *Content) ReplacedBy(name string) *Replaced {
 }
 
 // Replace notes that a partition was rewritten: it is off the list, and by has its events.
-func (c *Content) Replace(was Part, by []string, at time.Time) {
+func (c *Content) Replace(was Part, imported string, by []string, at time.Time) {
 	c.Remove(was.Name)
 	c.Replaced = slices.DeleteFunc(c.Replaced, func(r Replaced) bool { return r.Name == was.Name })
-	c.Replaced = append(c.Replaced, Replaced{Name: was.Name, First: was.First, Batch: was.Batch, Events: was.Events, By: by, At: at})
+	c.Replaced = append(c.Replaced, Replaced{Name: was.Name, First: was.First, Batch: was.Batch, Events: was.Events, By: by, At: at, Import: imported})
+}
+
+// Moved returns how many events of an import's partitions others have: it cannot be taken back as far as that.
+func (c *Content) Moved(imported string) (events uint64) {
+	for i := range c.Replaced {
+		if c.Replaced[i].Import == imported {
+			events += c.Replaced[i].Events
+		}
+	}
+	return events
 }
 
 // ForgetReplaced takes off the notes of those partitions none of whose events is there any more.
@@ -208,7 +219,7 @@ const (
 func (c *Content) bytes() int {
 	n := len(c.Parts)*partBytes + len(c.Numbers)*lineBytes
 	for i := range c.Replaced {
-		n += (6 + len(c.Replaced[i].By)) * lineBytes
+		n += (8 + len(c.Replaced[i].By)) * lineBytes
 	}
 	return n
 }
