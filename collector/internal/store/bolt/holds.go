@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -33,25 +34,22 @@ func (s *Store) KeepHolds(h store.Held, holds int, why string) error {
 
 // PartHosts calls fn with the hosts that each group of a partition has events of. A group that
 // cannot be read is an error.
-func (s *Store) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return store.ErrClosed
+func (s *Store) PartHosts(ctx context.Context, part store.Part, fn func(host string)) (err error) {
+	sn, err := s.Snapshot(ctx) // it can be read also where it is dropped meanwhile
+	if err != nil {
+		return err
 	}
-	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part })
+	defer func() { err = errors.Join(err, sn.Close()) }()
+	parts := sn.(*snapshot).parts
+	i := slices.IndexFunc(parts, func(v partView) bool { return v.p.part == part })
 	if i < 0 {
-		s.mu.Unlock()
 		return fmt.Errorf("hosts of %s: %w", part, store.ErrNoDay)
 	}
-	p := s.parts[i]
-	entries := p.entries // replaced, never changed
-	s.mu.Unlock()
-	for _, e := range entries {
+	for _, e := range parts[i].entries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := p.withGroup(e.id, func(g *group.Group) error { return g.EachHost(fn) })
+		err := parts[i].p.withGroup(e.id, func(g *group.Group) error { return g.EachHost(fn) })
 		if err != nil {
 			return fmt.Errorf("hosts of %s: %w", part, err)
 		}

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -258,7 +259,7 @@ func (s *Store) importParts(name string) (list []*partition, err error) {
 			list = append(list, p)
 		}
 	}
-	slices.SortFunc(list, func(a, b *partition) int { return int(int64(a.place) - int64(b.place)) })
+	slices.SortFunc(list, func(a, b *partition) int { return cmp.Compare(a.place, b.place) })
 	return list, nil
 }
 
@@ -279,49 +280,55 @@ func (s *Store) EndImport(ctx context.Context, name string) error {
 	return nil
 }
 
+// eachImported calls fn with the parts of an import, oldest first, or with those of all. They can be read meanwhile, also where they are
+// dropped or compaction exchanges them.
+func (s *Store) eachImported(ctx context.Context, name string, fn func(v *partView) error) (err error) {
+	sn, err := s.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sn.Close()) }()
+	list := slices.DeleteFunc(slices.Clone(sn.(*snapshot).parts), func(v partView) bool { return !v.p.ofImport() || name != "" && v.p.imported != name })
+	slices.SortFunc(list, func(a, b partView) int { return cmp.Compare(a.place, b.place) })
+	for i := range list {
+		if err := fn(&list[i]); err != nil {
+			return fmt.Errorf("import %s: %w", list[i].p.imported, err)
+		}
+	}
+	return nil
+}
+
 // Imports implements store.Importer.
 func (s *Store) Imports(ctx context.Context) ([]store.Imported, error) {
-	if err := ctx.Err(); err != nil {
+	by := map[string]*store.Imported{}
+	err := s.eachImported(ctx, "", func(v *partView) error {
+		x := by[v.p.imported]
+		if x == nil {
+			x = &store.Imported{Name: v.p.imported}
+			by[x.Name] = x
+		}
+		d := v.stats()
+		x.Parts = append(x.Parts, d.Part)
+		x.Events, x.Records, x.RawBytes, x.DiskBytes = x.Events+d.Events, x.Records+d.Records, x.RawBytes+d.RawBytes, x.DiskBytes+d.DiskBytes
+		if d.MinMs != 0 && (x.MinMs == 0 || d.MinMs < x.MinMs) {
+			x.MinMs = d.MinMs
+		}
+		x.MaxMs, x.Last = max(x.MaxMs, d.MaxMs), max(x.Last, v.place)
+		x.Writing = x.Writing || v.p.canWrite()
+		first, err := v.p.firstNote()
+		if first > 0 && (x.First == 0 || first < x.First) {
+			x.First = first
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	by := map[string][]partView{}
-	places := map[*partition]uint64{}
-	s.mu.Lock()
-	closed := s.closed
-	for _, p := range s.parts {
-		if p.ofImport() {
-			by[p.imported] = append(by[p.imported], p.now())
-			places[p] = p.place
-		}
-	}
-	s.mu.Unlock()
-	if closed {
-		return nil, store.ErrClosed
-	}
 	var out []store.Imported
-	for name, views := range by {
-		x := store.Imported{Name: name}
-		for i := range views {
-			v := &views[i]
-			d := v.stats()
-			x.Parts = append(x.Parts, d.Part)
-			x.Events, x.Records, x.RawBytes, x.DiskBytes = x.Events+d.Events, x.Records+d.Records, x.RawBytes+d.RawBytes, x.DiskBytes+d.DiskBytes
-			if d.MinMs != 0 && (x.MinMs == 0 || d.MinMs < x.MinMs) {
-				x.MinMs = d.MinMs
-			}
-			x.MaxMs, x.Last = max(x.MaxMs, d.MaxMs), max(x.Last, places[v.p])
-			x.Writing = x.Writing || v.p.canWrite()
-			first, err := v.p.firstNote()
-			if err != nil {
-				return nil, err
-			}
-			if first > 0 && (x.First == 0 || first < x.First) {
-				x.First = first
-			}
-		}
-		out = append(out, x)
+	for _, x := range by {
+		out = append(out, *x)
 	}
-	slices.SortFunc(out, func(a, b store.Imported) int { return int(int64(a.First) - int64(b.First)) })
+	slices.SortFunc(out, func(a, b store.Imported) int { return cmp.Compare(a.First, b.First) })
 	return out, nil
 }
 
@@ -340,30 +347,22 @@ func (p *partition) firstNote() (batch uint64, err error) {
 
 // ImportNotes implements store.Importer. A note that is damaged is passed over, with a line in the log.
 func (s *Store) ImportNotes(ctx context.Context, name string, fn func(batch uint64, note []byte) error) error {
-	list, err := s.importParts(name)
-	if err != nil {
-		return err
-	}
-	for _, p := range list {
-		err := p.view(func(tx *bbolt.Tx) error {
+	return s.eachImported(ctx, name, func(v *partView) error {
+		return v.p.view(func(tx *bbolt.Tx) error {
 			notes := tx.Bucket(layout.BucketNotes)
 			if notes == nil {
 				return nil
 			}
-			return notes.ForEach(func(k, v []byte) error {
-				note, err := layout.DecodeNote(k, v)
+			return notes.ForEach(func(k, val []byte) error {
+				note, err := layout.DecodeNote(k, val)
 				if err != nil {
-					s.log.Error("what an import remembered with a batch cannot be read: files that it had read are read again, and nothing of them is stored twice", "partition", p.path, "error", err)
+					s.log.Error("what an import remembered with a batch cannot be read: files that it had read are read again, and nothing of them is stored twice", "partition", v.p.path, "error", err)
 					return nil
 				}
 				return errors.Join(ctx.Err(), fn(binary.BigEndian.Uint64(k), note))
 			})
 		})
-		if err != nil {
-			return fmt.Errorf("import %s: %w", name, err)
-		}
-	}
-	return nil
+	})
 }
 
 // UndoImport implements store.Importer. What a crash leaves of the import is dropped by another call.

@@ -30,10 +30,11 @@ type partView struct {
 	p         *partition
 	entries   []entry
 	compacted *layout.Compacted
+	place     uint64
 }
 
 // now returns the partition as it is; Store.mu is held.
-func (p *partition) now() partView { return partView{p, p.entries, p.compacted} }
+func (p *partition) now() partView { return partView{p, p.entries, p.compacted, p.place} }
 
 // Snapshot returns the store as it is now.
 func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {

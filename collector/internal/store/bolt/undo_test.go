@@ -112,3 +112,48 @@ func TestCompactContinued(t *testing.T) {
 		t.Errorf("%+v, %v", undone, err)
 	}
 }
+
+// What an import has is read to its end also where it is dropped meanwhile, as compaction drops what it exchanges.
+func TestImportReadWhileDropped(t *testing.T) {
+	t.Parallel()
+	at, ctx := time.Now(), context.Background()
+	s := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return at }, importBytes: 1})
+	bring(t, s, at, 1, 3)
+	bring(t, s, at, 2, 3)
+	must(t, s.EndImport(ctx, "old"))
+	list, err := s.importParts("old")
+	must(t, err)
+	var notes []uint64
+	must(t, s.ImportNotes(ctx, "old", func(batch uint64, _ []byte) error {
+		if notes = append(notes, batch); batch == 1 {
+			return s.Drop(ctx, list[1].part, "a test")
+		}
+		return nil
+	}))
+	if len(notes) != 2 {
+		t.Errorf("notes of batches %d", notes)
+	}
+	s.opts.importBytes = 1 << 30 // the rest goes to one part
+	for id := uint64(3); id < 100; id++ {
+		bring(t, s, at, id, 3)
+	}
+	must(t, s.EndImport(ctx, "old"))
+	list, err = s.importParts("old")
+	must(t, err)
+	last, hosts := list[len(list)-1], 0
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	must(t, s.PartHosts(ctx, last.part, func(string) {
+		if hosts++; hosts > 1 {
+			return
+		}
+		wg.Go(func() {
+			if err := s.Drop(ctx, last.part, "a test"); err != nil {
+				t.Error(err)
+			}
+		})
+	}))
+	if hosts != 98 {
+		t.Errorf("%d groups were read, want 98", hosts)
+	}
+}
