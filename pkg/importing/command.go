@@ -87,7 +87,7 @@ func (c *Command) Complain(format string, args ...any) {
 
 // Target is who imports: a collector that runs, or this process.
 type Target interface {
-	// BeginImport begins one. maxDays is the collector's max_days, 0: it keeps all. host is the host whose records alone may
+	// BeginImport begins one. maxDays is for how many days the collector keeps all events at least, 0: for ever, or nobody says. host is the host whose records alone may
 	// be imported; "": any.
 	BeginImport(ctx context.Context, name string, dry bool) (sink Sink, host string, maxDays int64, err error)
 	// ListImports and UndoImport are as Client's.

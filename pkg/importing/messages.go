@@ -172,7 +172,7 @@ func (c *Command) sayRetention(set *oldlogs.Set, maxDays int64) {
 		}
 	}
 	if old > 0 {
-		c.Complain("%d of %d files have events of before %s, and max_days = %d: these are dropped once they have gone to the days in which they happened: raise max_days, or put the days on hold (`collector hold add`)",
+		c.Complain("%d of %d files have events of before %s, and the collector keeps all that it has for %d days only (max_days, retain): events that are kept no longer are dropped once they have gone to the days in which they happened: raise these, or put the days on hold (`collector hold add`)",
 			old, len(set.Files), oldest.Format(time.DateOnly), maxDays)
 	}
 }
@@ -201,7 +201,7 @@ func (c *Command) summary(name string, sum Sum, read int64, took time.Duration, 
 	what := "import " + name
 	stored := "stored"
 	if c.Dry {
-		what, stored = "import "+name+" (nothing was stored: --dry-run)", "would be stored"
+		what, stored = "import "+name+" (nothing was stored: --dry-run)", "would be stored at most"
 	}
 	seconds := max(took.Seconds(), 0.001)
 	fmt.Fprintf(c.out, "%s: %d files, %d records: %d %s, %d skipped, for the store has them; %s in %s, %.0f records/s\n",

@@ -39,7 +39,7 @@ type Stream struct {
 	stop   context.CancelFunc
 	known  []Known
 	sum    *Sum // the last that was said
-	// MaxDays is the collector's max_days; 0: it keeps all.
+	// MaxDays is for how many days the collector keeps all events at least; 0: for ever.
 	MaxDays int64
 	// Host is the host whose records alone the caller may import; "": any.
 	Host string

@@ -5832,7 +5832,7 @@ type ImportResponse struct {
 	Known []*ImportKnown         `protobuf:"bytes,1,rep,name=known,proto3" json:"known,omitempty"`
 	// These are all: files may come.
 	Begun bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
-	// max_days of the collector; 0: it keeps all.
+	// For how many days the collector keeps all events at least, by its max_days and retain lines; 0: for ever, or nobody says.
 	MaxDays int64 `protobuf:"varint,3,opt,name=max_days,json=maxDays,proto3" json:"max_days,omitempty"`
 	// The last message has it; of an import that fails, what is stored of it.
 	Sum *ImportSum `protobuf:"bytes,4,opt,name=sum,proto3" json:"sum,omitempty"`

@@ -20,7 +20,7 @@ import (
 // Importer takes records of old logs.
 type Importer interface {
 	// BeginImport begins one, or with Dry what finds out what it would do. Only one runs at a time. Whoever gets the
-	// sink calls its End or Interrupt. maxDays is the collector's max_days, 0 for none. Errors: importing.ErrTurn.
+	// sink calls its End or Interrupt. maxDays is for how many days all events are kept at least, 0 for ever. Errors: importing.ErrTurn.
 	BeginImport(ctx context.Context, x Importing) (sink importing.Sink, maxDays int64, err error)
 	// ListImports lists those that can be taken back; of a host that it has imported itself where host is not "".
 	ListImports(ctx context.Context, host string) ([]importer.Summary, error)

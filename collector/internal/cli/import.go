@@ -118,7 +118,7 @@ func (f *importFlags) run(ctx context.Context, args []string) (code int) {
 		f.Complain("the store %s belongs to the user with uid %d, who could not read what is made there now: start the collector, which then imports what this command reads, or run this as that user", dir, uid)
 		return importing.ExitNotDone
 	}
-	o, err := server.OpenImports(dir, f.Dry || f.List, 0, log)
+	o, err := server.OpenImports(dir, f.Dry || f.List, log)
 	if err != nil {
 		f.Complain("%v", err)
 		return importing.ExitNotDone

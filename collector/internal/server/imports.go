@@ -37,7 +37,7 @@ type imports struct {
 	log   hclog.Logger
 	room  func() error
 	keep  *hold.Keep
-	// maxDays is the collector's max_days.
+	// maxDays is for how many days the collector keeps all events at least, 0: for ever, or none runs that would drop any.
 	maxDays func() int
 	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
 	while func(func() error) error
@@ -59,7 +59,7 @@ type runningImport struct {
 func (s *Server) openImports() *imports {
 	return &imports{
 		head: s.head, store: s.store, now: s.cfg.Now, log: s.cfg.Log.Named("import"), keep: s.holds.keep, while: s.retention.While,
-		maxDays: func() int { return s.retention.Limits().MaxDays },
+		maxDays: func() int { return s.retention.Limits().Shortest() },
 		room: func() error {
 			if err := s.space.Admit(0); err != nil {
 				return fmt.Errorf("%w: nothing more is imported: make room, and begin the import again: it goes on where it was", err)
@@ -311,8 +311,8 @@ const leastFree = 512 << 20
 // OpenImports opens a store that no collector has, to import into it. What the journal has goes into the store, as when a
 // collector starts. A store that is not there is made. With dry nothing is changed. Errors: store.ErrInUse, and where the
 // store's folder has none to be in.
-func OpenImports(dir string, dry bool, maxDays int, log hclog.Logger) (_ *OfflineImports, err error) {
-	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return maxDays }}}
+func OpenImports(dir string, dry bool, log hclog.Logger) (_ *OfflineImports, err error) {
+	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return 0 }}}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err = os.Stat(filepath.Dir(filepath.Clean(dir))) // a store is made where a slip is unlikely
