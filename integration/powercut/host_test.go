@@ -120,9 +120,9 @@ type moments struct {
 func (m *moments) watch(ctx context.Context, first, second *Device) {
 	last := [2]int64{-1, -1}
 	for ctx.Err() == nil {
-		now := [2]int64{first.Position(), 0}
-		now[1] = second.Position() // behind the first: this one may be the later one, never the earlier
-		if now != last {
+		now := [2]int64{first.Position(), second.Position()}
+		// Where the first goes on meanwhile, the second may have what came of that.
+		if now != last && first.Position() == now[0] {
 			m.mu.Lock()
 			m.list = append(m.list, now)
 			m.mu.Unlock()
@@ -132,6 +132,18 @@ func (m *moments) watch(ctx context.Context, first, second *Device) {
 	}
 }
 
+// before is the last of the first's positions up to this one at which the second's is known; false: there is none.
+func (m *moments) before(first int64) (int64, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := sort.Search(len(m.list), func(i int) bool { return m.list[i][0] > first })
+	if i == 0 {
+		return 0, false
+	}
+	return m.list[i-1][0], true
+}
+
+// second is the second's position when the first was there, or next behind.
 func (m *moments) second(first int64) (int64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
