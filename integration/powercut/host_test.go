@@ -132,13 +132,16 @@ func (m *moments) watch(ctx context.Context, first, second *Device) {
 	}
 }
 
-// before is the last of the first's positions up to this one at which the second's is known; false: there is none.
+// before is this position of the first, or the last one before it, at which the second's is known; false: there is none.
 func (m *moments) before(first int64) (int64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := sort.Search(len(m.list), func(i int) bool { return m.list[i][0] > first })
-	if i == 0 {
+	if i == 0 || i == len(m.list) {
 		return 0, false
+	}
+	if m.list[i][1] == m.list[i-1][1] { // it was the same all the time
+		return first, true
 	}
 	return m.list[i-1][0], true
 }
