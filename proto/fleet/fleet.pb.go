@@ -3271,7 +3271,7 @@ type Collector struct {
 	// HOST:PORT of its gRPC port, where the others ask it; empty where they cannot.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	// When it said last that it lives, by the clock of the cluster, in milliseconds since 1970.
+	// When what is known of its hosts was what it had, as it said last that it lives: by the clock of the cluster, in milliseconds since 1970.
 	SeenMs int64 `protobuf:"varint,5,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
 	// running, stopped, silent (it has written nothing for half a minute), unheard (nor has the one that answers looked for so long) or lost.
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`

@@ -38,7 +38,7 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 	if err != nil || !known {
 		return err
 	}
-	r.entering.Lock()
+	r.mu.Lock()
 	names := make([][]byte, 0, len(r.news))
 	for name := range r.news {
 		if name != "" {
@@ -46,18 +46,18 @@ func (r *Roster) CopyAccounts(ctx context.Context) error {
 		}
 	}
 	r.news = map[string]bool{}
+	r.mu.Unlock()
 	at, err := r.clock(ctx)
-	r.entering.Unlock()
 	for some := range slices.Chunk(names, copyHosts) {
 		if err == nil {
 			err = r.copyAccounts(ctx, own, at, some)
 		}
 		if err != nil {
-			r.entering.Lock()
+			r.mu.Lock()
 			for _, name := range names {
 				r.news[string(name)] = true
 			}
-			r.entering.Unlock()
+			r.mu.Unlock()
 			return err
 		}
 	}

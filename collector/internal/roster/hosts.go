@@ -119,9 +119,9 @@ func (r *Roster) Collectors(ctx context.Context) ([]*fleet.Collector, error) {
 }
 
 func (r *Roster) collector(m *store.Member, name string) *fleet.Collector {
-	c := &fleet.Collector{Name: name, StoreId: m.Store, Address: m.Address, Version: m.Version, SeenMs: m.Taken, State: r.state(m), Self: m.Store == r.cfg.Self.Store}
+	c := &fleet.Collector{Name: name, StoreId: m.Store, Address: m.Address, Version: m.Version, SeenMs: m.Said(), State: r.state(m), Self: m.Store == r.cfg.Self.Store}
 	if m.Lost != 0 {
-		c.LostMs = m.Taken + 1
+		c.LostMs = m.Said() + 1
 	}
 	return c
 }

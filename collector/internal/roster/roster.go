@@ -15,12 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
-
-// Interval is how often a collector writes what it has received and stored: what is said of one that is gone is as old at most.
-const Interval = 5 * time.Second
 
 // silentAfter is how long a collector may write nothing before it is not asked any more, and shown as silent.
 const silentAfter = 30 * time.Second
@@ -62,15 +58,17 @@ type Roster struct {
 	wait time.Duration // askWait but in tests
 	look time.Duration // lookEvery but in tests
 
-	entering sync.Mutex // one enters at a time
+	entering sync.Mutex // one enters hosts at a time; taken before the others
 	entered  map[string]entry
-	last     time.Time       // when, or when this roster was made
-	at       int64           // what is written next is of a later time; 0: that is not known yet
-	news     map[string]bool // hosts of which something came since their account was written
 
 	adopted int64 // when that was done last; of Adopt's caller
 
+	numbering sync.Mutex // guards at
+	at        int64      // what is written next has a greater number; 0: that is not known yet
+
 	mu      sync.Mutex        // guards what follows
+	last    time.Time         // of when the hosts are that were entered last, or when this roster was made
+	news    map[string]bool   // hosts of which something came since their account was written
 	clients map[string]Client // by address
 	heard   map[string]heard  // by store; nil: nobody has looked yet
 	tried   map[string]tried  // by store
@@ -87,61 +85,50 @@ func New(cfg Config) *Roster {
 	return &Roster{cfg: cfg, wait: askWait, look: lookEvery, entered: map[string]entry{}, last: time.Now(), news: map[string]bool{}, clients: map[string]Client{}, tried: map[string]tried{}}
 }
 
-// Run enters again and again until ctx ends.
-func (r *Roster) Run(ctx context.Context) {
-	said, copied, adopted := false, time.Time{}, time.Time{}
-	for {
-		select {
-		case <-time.After(wake.In(Interval)):
-		case <-ctx.Done():
-			return
-		}
-		within, cancel := context.WithTimeout(ctx, time.Minute)
-		err := r.Enter(within, false)
-		if err == nil && time.Since(copied) >= copyEvery {
-			copied = time.Now()
-			err = r.CopyAccounts(within)
-		}
-		if err == nil && time.Since(adopted) >= adoptEvery {
-			adopted = time.Now()
-			_, look := r.members(within)
-			err = errors.Join(look, r.Adopt(within))
-		}
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			said = false
-		case !said:
-			said = true
-			r.cfg.Log.Warn("this collector cannot write to the cluster what it has: the others take it for silent after half a minute", "error", err)
-		}
-	}
+// Enter writes what this collector has of hosts of which something has changed, and behind it what it is. stopped says that it ends in good order: it is
+// written that it has, unless it holds something back.
+func (r *Roster) Enter(ctx context.Context, stopped bool) error {
+	held, err := r.enter(ctx, stopped)
+	return errors.Join(err, r.say(ctx, stopped && !held))
 }
 
-// Enter writes what this collector is, and what it has of hosts of which something has changed. stopped says that it ends in good order, and holds
-// nothing back.
-func (r *Roster) Enter(ctx context.Context, stopped bool) error {
+// say writes what this collector is, and with it that it runs, or has stopped. It waits for nothing that takes long.
+func (r *Roster) say(ctx context.Context, stopped bool) (err error) {
+	m := r.cfg.Self
+	if m.At, err = r.clock(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	m.Behind = time.Since(r.last).Milliseconds()
+	r.mu.Unlock()
+	m.Stopped = stopped
+	return r.cfg.Roster.Enter(ctx, &m)
+}
+
+// enter writes what this collector remembers of senders, and has of hosts. It reports whether it holds something back, or may: where what it has is not written.
+func (r *Roster) enter(ctx context.Context, stopped bool) (held bool, err error) {
 	r.entering.Lock()
 	defer r.entering.Unlock()
 	r.cfg.Refresh(ctx)
 	own, err := r.cfg.Own.Hosts(ctx)
 	if err != nil {
-		return err
+		return true, err
 	}
 	begun := time.Now()
+	r.mu.Lock()
+	last := r.last
+	r.mu.Unlock()
 	standings, batch := r.cfg.Standings()
 	now, err := r.clock(ctx)
 	if err != nil {
-		return err
+		return true, err
 	}
 	of := map[string]*fleet.Host{}
 	for _, h := range own {
 		of[string(h.GetName())] = h
 	}
 	var changed []entry
-	held := r.cfg.Waits()
+	held = r.cfg.Waits()
 	for _, s := range standings {
 		held = held || s.Stored < s.Received
 		was, known := r.entered[s.Host]
@@ -153,12 +140,12 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 		quiet.Rate = nil // changes all the time, and is asked for by nobody
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(quiet)
 		if err != nil {
-			return err
+			return true, err
 		}
 		is := entry{MemberHost: store.MemberHost{Store: r.cfg.Self.Store, Host: s.Host, At: now, Batch: batch, Received: s.Received, Stored: s.Stored, Data: data}}
 		if is.Held() > 0 {
 			if is.since = was.since; is.since.IsZero() {
-				is.since = r.last // it came behind what was written last
+				is.since = last // it came behind what was written last
 			}
 			is.Age = max(1, time.Since(is.since).Milliseconds())
 		}
@@ -167,27 +154,28 @@ func (r *Roster) Enter(ctx context.Context, stopped bool) error {
 		}
 		changed = append(changed, is)
 	}
-	// That it runs is written also where that is not taken: else its last word, that it has stopped, stands.
 	unsaid := r.enterSenders(ctx, now, batch, stopped && !held)
-	m := r.cfg.Self
-	m.At, m.Stopped = now, stopped && !held
 	hosts := make([]store.MemberHost, len(changed))
 	for i := range changed {
 		hosts[i] = changed[i].MemberHost
 	}
-	if err := r.cfg.Roster.Enter(ctx, &m, hosts); err != nil {
-		return errors.Join(err, unsaid)
+	if err := r.cfg.Roster.EnterHosts(ctx, hosts); err != nil {
+		return true, errors.Join(err, unsaid)
 	}
+	r.mu.Lock()
 	for _, h := range changed {
 		r.entered[h.Host], r.news[h.Host] = h, true
 	}
 	r.last = begun
-	return unsaid
+	r.mu.Unlock()
+	return held, unsaid
 }
 
 // clock returns the number of what is written next: the time, but always later than that of what this collector wrote before, also in an earlier run and when the machine's
-// clock was ahead: of two rows the later one counts. Nothing else is told by it. entering is held.
+// clock was ahead: of two rows the later one counts. Nothing else is told by it.
 func (r *Roster) clock(ctx context.Context) (int64, error) {
+	r.numbering.Lock()
+	defer r.numbering.Unlock()
 	if r.at == 0 {
 		members, err := r.members(ctx)
 		if err != nil {

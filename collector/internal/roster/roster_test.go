@@ -40,8 +40,12 @@ type list struct {
 	unsaid   error // of EnterSenders
 }
 
-func (l *list) Enter(_ context.Context, m *store.Member, hosts []store.MemberHost) error {
-	l.self, l.entered = *m, hosts
+func (l *list) Enter(_ context.Context, m *store.Member) error {
+	l.self = *m
+	return l.err
+}
+func (l *list) EnterHosts(_ context.Context, hosts []store.MemberHost) error {
+	l.entered = hosts
 	return l.err
 }
 func (l *list) Members(context.Context) ([]store.Member, error) { return l.members, l.err }
@@ -345,10 +349,12 @@ func (n *neighbour) Tally(ctx context.Context, _ *query.Query, fields []query.Fi
 func TestClockAhead(t *testing.T) {
 	l := &list{members: []store.Member{{Store: "a", At: now + 3_600_000, Lost: now + 3_600_001, Stopped: true}}}
 	r := opened(l, head.Standing{Host: "web1", Received: 10, Stored: 10})
-	for i := range int64(2) {
-		if err := r.Enter(t.Context(), false); err != nil || l.self.At != now+3_600_002+i {
-			t.Errorf("%v, written as of %d", err, l.self.At)
+	last := int64(now + 3_600_001)
+	for range 2 {
+		if err := r.Enter(t.Context(), false); err != nil || l.self.At <= last || l.self.At > last+2 || len(l.entered) == 1 && l.entered[0].At <= last {
+			t.Errorf("%v, written as of %d, hosts %+v", err, l.self.At, l.entered)
 		}
+		last = l.self.At
 	}
 	if err := r.CopyAccounts(t.Context()); err != nil || len(l.accounts) != 1 || l.accounts[0].At <= l.self.At {
 		t.Errorf("%v, accounts %+v", err, l.accounts)

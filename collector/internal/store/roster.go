@@ -11,8 +11,9 @@ import (
 // Of what one collector writes At tells only which is the latest: it is by that one's clock, which may be any. What others compare or show is Taken, when the engine took it,
 // by the one clock that they have in common: that of the engine's servers.
 type Roster interface {
-	// Enter makes durable what this collector says of itself, and of some hosts what it has of them; others stay as they were.
-	Enter(ctx context.Context, m *Member, hosts []MemberHost) error
+	// Enter makes durable what this collector says of itself, and EnterHosts what it has of some hosts; others stay as they were.
+	Enter(ctx context.Context, m *Member) error
+	EnterHosts(ctx context.Context, hosts []MemberHost) error
 	// Members returns the collectors that have ever entered, this one too. Of one whose word cannot be read Bad says so.
 	Members(ctx context.Context) ([]Member, error)
 	// MemberHosts returns what they have said of hosts; of one collector, or of all where it is "".
@@ -60,6 +61,8 @@ type Member struct {
 	Started int64  `json:"started"` // by its clock
 	At      int64  `json:"-"`       // more in each word of it
 	Taken   int64  `json:"-"`       // when the engine took this
+	// Behind is how long before it wrote this what it has of hosts was what it has written of them, in ms.
+	Behind int64 `json:"behind,omitempty"`
 	// Stopped says that it ended in good order, and holds nothing back.
 	Stopped bool `json:"stopped,omitempty"`
 	// Lost is more than At where it was said to be gone for good; 0: never, or it was heard of since.
@@ -67,6 +70,9 @@ type Member struct {
 	// Bad says that what it wrote cannot be read: nothing but Store, At, Taken and Lost is known of it.
 	Bad error `json:"-"`
 }
+
+// Said returns of when what it has of hosts is as it has written.
+func (m *Member) Said() int64 { return m.Taken - m.Behind }
 
 // HostGone is what a part that was dropped had of a collector's events of a host of one day. Times are in milliseconds since 1970.
 type HostGone struct {

@@ -27,32 +27,38 @@ func (e *Engine) first(ctx context.Context) ([]*node, error) {
 }
 
 // Enter implements store.Roster.
-func (e *Engine) Enter(ctx context.Context, m *store.Member, hosts []store.MemberHost) error {
+func (e *Engine) Enter(ctx context.Context, m *store.Member) error {
 	first, err := e.first(ctx)
 	if err != nil {
 		return err
-	}
-	db := e.cluster.address.Database
-	// The hosts before the collector: that it lives says nothing that they do not.
-	if n := len(hosts); n > 0 {
-		names, at, batches := make([]string, n), make([]uint64, n), make([]uint64, n)
-		received, stored, age, data := make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]string, n)
-		for i, h := range hosts {
-			names[i], at[i], batches[i], received[i], stored[i], age[i], data[i] = h.Host, uint64(h.At), h.Batch, h.Received, h.Stored, uint64(h.Age), string(h.Data)
-		}
-		_, err := e.cluster.insert(ctx, first, "INSERT INTO "+db+".hosts (store, host, at, batch, received, stored, age, data)",
-			[]any{same(e.opts.Store, n), names, at, batches, received, stored, age, data})
-		if err != nil {
-			return fmt.Errorf("write what this collector has of hosts: %w", err)
-		}
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+db+".collectors (store, at, data)", []any{[]string{e.opts.Store}, []uint64{uint64(m.At)}, []string{string(b)}})
+	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".collectors (store, at, data)", []any{[]string{e.opts.Store}, []uint64{uint64(m.At)}, []string{string(b)}})
 	if err != nil {
 		return fmt.Errorf("write that this collector lives: %w", err)
+	}
+	return nil
+}
+
+// EnterHosts implements store.Roster.
+func (e *Engine) EnterHosts(ctx context.Context, hosts []store.MemberHost) error {
+	n := len(hosts)
+	first, err := e.first(ctx)
+	if err != nil || n == 0 {
+		return err
+	}
+	names, at, batches := make([]string, n), make([]uint64, n), make([]uint64, n)
+	received, stored, age, data := make([]uint64, n), make([]uint64, n), make([]uint64, n), make([]string, n)
+	for i, h := range hosts {
+		names[i], at[i], batches[i], received[i], stored[i], age[i], data[i] = h.Host, uint64(h.At), h.Batch, h.Received, h.Stored, uint64(h.Age), string(h.Data)
+	}
+	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".hosts (store, host, at, batch, received, stored, age, data)",
+		[]any{same(e.opts.Store, n), names, at, batches, received, stored, age, data})
+	if err != nil {
+		return fmt.Errorf("write what this collector has of hosts: %w", err)
 	}
 	return nil
 }

@@ -15,9 +15,11 @@ func listed(t *testing.T, c *cluster.Cluster) {
 	a := address(t, c)
 	x, y := engineOf(t, a, "x"), engineOf(t, a, "y")
 	ctx, began := t.Context(), time.Now().Unix()*1000
-	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:1", At: 1000, Started: 5}, []store.MemberHost{{Host: "web1", At: 1000, Batch: 0, Received: 9, Stored: 2}}))
-	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:2", At: 2000, Started: 5}, []store.MemberHost{{Host: "web1\xff", At: 2000, Batch: 1, Received: 12, Stored: 4, Age: 1500, Data: []byte{0, 255}}}))
-	must(t, y.Enter(ctx, &store.Member{Name: "west", At: 2500}, nil))
+	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:1", At: 1000, Started: 5}))
+	must(t, x.EnterHosts(ctx, []store.MemberHost{{Host: "web1", At: 1000, Batch: 0, Received: 9, Stored: 2}}))
+	must(t, x.Enter(ctx, &store.Member{Name: "east", Address: "e:2", At: 2000, Started: 5, Behind: 7}))
+	must(t, x.EnterHosts(ctx, []store.MemberHost{{Host: "web1\xff", At: 2000, Batch: 1, Received: 12, Stored: 4, Age: 1500, Data: []byte{0, 255}}}))
+	must(t, y.Enter(ctx, &store.Member{Name: "west", At: 2500}))
 	members, err := y.Members(ctx)
 	must(t, err)
 	for i := range members { // whatever the collectors' clocks say
@@ -26,7 +28,7 @@ func listed(t *testing.T, c *cluster.Cluster) {
 		}
 		members[i].Taken = 0
 	}
-	if d := cmp.Diff([]store.Member{{Store: "x", Name: "east", Address: "e:2", At: 2000, Started: 5}, {Store: "y", Name: "west", At: 2500}}, members); d != "" {
+	if d := cmp.Diff([]store.Member{{Store: "x", Name: "east", Address: "e:2", At: 2000, Started: 5, Behind: 7}, {Store: "y", Name: "west", At: 2500}}, members); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	hosts, err := y.MemberHosts(ctx, "x")
@@ -85,7 +87,7 @@ func listed(t *testing.T, c *cluster.Cluster) {
 	if lost() != 3000 {
 		t.Errorf("lost at %d", lost())
 	}
-	must(t, x.Enter(ctx, &store.Member{Name: "east", At: 4000}, nil))
+	must(t, x.Enter(ctx, &store.Member{Name: "east", At: 4000}))
 	if lost() != 0 {
 		t.Error("it is heard of again, and lost")
 	}
