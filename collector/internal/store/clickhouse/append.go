@@ -82,6 +82,9 @@ func (e *Engine) end(ctx context.Context, first []*node, batch uint64, rows []ro
 		return fmt.Errorf("say that batch %d is stored: %w", batch, err)
 	}
 	e.takeIn(rows)
+	if e.spareLooked.CompareAndSwap(false, true) {
+		e.cluster.meets.Go(func() { e.fillSpare(e.cluster.ctx, first) })
+	}
 	return e.took(batch, partsOf(rows))
 }
 

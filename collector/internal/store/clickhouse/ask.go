@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +50,11 @@ func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		rows, err := n.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql)
+		if s.c.lacksDeleted(ctx, n, sql, err) {
+			loose := maps.Clone(settings)
+			delete(loose, sequential)
+			rows, err = n.conn.Query(ch.Context(ctx, ch.WithSettings(loose)), sql)
+		}
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -52,7 +53,15 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 		return nil, err
 	}
 	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
-	if err := e.mark(ctx, names, of, p, &d); err != nil {
+	err = e.mark(ctx, names, of, p, &d)
+	if noRoom(err) {
+		if made, serr := e.spare(ctx, of[names[0]]); made {
+			err = e.mark(ctx, names, of, p, &d)
+		} else {
+			err = errors.Join(err, serr)
+		}
+	}
+	if err != nil {
 		e.outdated(a) // the next one is chosen by what is on hold now
 		return nil, fmt.Errorf("say that %s is dropped: %w", part, err)
 	}
@@ -91,12 +100,12 @@ func (e *Engine) delete(ctx context.Context, d *drop) error {
 	}
 	for _, table := range []string{"events", "batches"} {
 		for _, name := range names {
-			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION %s", e.cluster.address.Database, table, partition(d.part))
-			if err := e.cluster.on(ctx, of[name], func(ctx context.Context, n *node) error { return n.conn.Exec(ctx, sql) }); err != nil {
+			if err := e.cluster.dropPartition(ctx, of[name], table, partition(d.part)); err != nil {
 				return fmt.Errorf("drop %s: %w", d.part, err)
 			}
 		}
 	}
+	e.fillSpare(ctx, of[names[0]])
 	return nil
 }
 

@@ -34,9 +34,10 @@ type Engine struct {
 	appending sync.Mutex // one Append, Drop or Rotate at a time; taken before mu
 	begun     begun      // the batch that was begun last; guarded by appending
 	// unsure says that a row of the account may be there after all which was not written: it is read again, so that nothing of a batch is inserted behind its row.
-	unsure  atomic.Bool
-	holdBy  atomic.Pointer[func(context.Context, *store.PartStats, map[string]string) string] // see HoldBy
-	cleaned atomic.Int64                                                                      // the day on which old rows of senders were looked for
+	unsure      atomic.Bool
+	holdBy      atomic.Pointer[func(context.Context, *store.PartStats, map[string]string) string] // see HoldBy
+	spareLooked atomic.Bool                                                                       // see fillSpare
+	cleaned     atomic.Int64                                                                      // the day on which old rows of senders were looked for
 
 	knowing sync.Mutex // guards kept; taken before the others
 	kept    Known      // what Memory has; zero: it was not asked yet

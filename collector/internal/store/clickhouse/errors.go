@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -26,7 +27,6 @@ var passing = []int32{
 	225, // NO_ZOOKEEPER
 	236, // ABORTED
 	242, // TABLE_IS_READ_ONLY
-	243, // NOT_ENOUGH_SPACE
 	252, // TOO_MANY_PARTS
 	254, // NO_ACTIVE_REPLICAS
 	265, // TOO_SLOW
@@ -41,11 +41,22 @@ var passing = []int32{
 func passes(err error) bool {
 	var e *ch.Exception
 	if errors.As(err, &e) {
-		return slices.Contains(passing, e.Code)
+		return full(e) || slices.Contains(passing, e.Code)
 	}
 	var n net.Error
-	return errors.Is(err, errBehind) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) ||
+	return errors.Is(err, errBehind) || errors.Is(err, errFollows) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) ||
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// full says whether a server's disk had no room. 18.16 says so by 243 before it merges and sends parts, and by the error of what it was about to write (75, 76, 1000, 1001) else.
+func full(e *ch.Exception) bool {
+	return e.Code == 243 || strings.Contains(e.Message, "No space left on device") || strings.Contains(e.Message, "errno: 28,")
+}
+
+// noRoom says whether a server's disk had no room for what failed so.
+func noRoom(err error) bool {
+	var e *ch.Exception
+	return errors.As(err, &e) && full(e)
 }
 
 // explain says what to do about some errors.
@@ -55,6 +66,9 @@ func explain(err error) error {
 		return err
 	}
 	hint := ""
+	if full(e) {
+		return fmt.Errorf("%w (the disk of a server is full)", err)
+	}
 	switch e.Code {
 	case 192, 193, 194, 516:
 		hint = "user= and password_file= of --store name who may read and write"
@@ -66,8 +80,6 @@ func explain(err error) error {
 		hint = "its data was lost: copy the .sql files of another server's metadata/DATABASE, and start it: it fetches all from the others"
 	case 285, 286, 319:
 		hint = "fewer replicas than quorum= are there, or the answer of one is awaited"
-	case 243:
-		hint = "the disk of a server is full"
 	}
 	if hint == "" {
 		return err

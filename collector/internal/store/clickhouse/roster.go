@@ -206,9 +206,7 @@ func (e *Engine) EnterSenders(ctx context.Context, atMs int64, changed []store.K
 	})
 	for _, day := range old {
 		if err == nil {
-			err = e.cluster.on(ctx, first, func(ctx context.Context, n *node) error {
-				return n.conn.Exec(ctx, fmt.Sprintf("ALTER TABLE %s.senders DROP PARTITION %d", db, day))
-			})
+			err = e.cluster.dropPartition(ctx, first, "senders", fmt.Sprint(day))
 		}
 	}
 	if err != nil {

@@ -266,11 +266,14 @@ func byHealth(nodes []*node) []*node {
 	return out
 }
 
+// sequential is the setting by which a replica refuses that lacks what a quorum has.
+const sequential = "select_sequential_consistency"
+
 // reading are the settings of queries: a replica that lacks something which a quorum has refuses, and the next one is asked.
 func (c *servers) reading(replicas int) ch.Settings {
 	s := ch.Settings{"max_query_size": 16 << 20, "max_ast_elements": 500000, "max_expanded_ast_elements": 500000, "max_bytes_before_external_sort": 200 << 20, "max_bytes_before_external_group_by": 200 << 20}
 	if c.quorum(replicas) > 1 {
-		s["select_sequential_consistency"] = 1
+		s[sequential] = 1
 	}
 	return s
 }
