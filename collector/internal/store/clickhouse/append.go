@@ -110,7 +110,9 @@ func (e *Engine) beginBatch(ctx context.Context, first []*node, b *store.Sealed,
 				return nil, err
 			}
 			for _, r := range list {
-				there[r.first] = r
+				if _, gone := now.dropped[r.part]; !gone { // it may be in one that was dropped, and anew in another one
+					there[r.first] = r
+				}
 			}
 		}
 		x := begun{batch: b.ID, again: e.begun.batch == 0, rows: []row{{batch: b.ID}}}

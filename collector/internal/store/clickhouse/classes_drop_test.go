@@ -22,6 +22,8 @@ func TestClassesDroppedMeanwhile(t *testing.T) {
 	t.Run("with the last row", func(t *testing.T) { droppedWithLastRow(t, a) })
 	t.Run("between telling and mark", func(t *testing.T) { droppedBeforeMark(t, a) })
 	t.Run("left by who dropped it", func(t *testing.T) { droppedAndLeft(t, a) })
+	t.Run("two at once", func(t *testing.T) { droppedTwoAtOnce(t, a) })
+	t.Run("begun in what is dropped", func(t *testing.T) { begunInDropped(t, a) })
 	t.Run("dropped elsewhere", func(t *testing.T) { droppedElsewhere(t, a) })
 	t.Run("hosts of what is dropped", func(t *testing.T) { hostsDropped(t, a) })
 	t.Run("at any insert", func(t *testing.T) { droppedAtAnyInsert(t, a) })
@@ -148,6 +150,81 @@ func droppedAndLeft(t *testing.T, a *Address) {
 	must(t, engineOf(t, a, "z").delete(t.Context(), &drop{part: d.part["web*"], class: "web*"}))
 	if list := untold(t, d.x, d.second, 30); list != nil {
 		t.Errorf("of %q nothing is told", list)
+	}
+}
+
+// Of a batch that is in two parts, as it was stored anew while the first was dropped, and both of which are dropped now, something is told: each is told of it.
+func droppedTwoAtOnce(t *testing.T, a *Address) {
+	d := newDropping(t, a, 60)
+	must(t, d.x.Append(t.Context(), d.second))
+	part := d.part["web*"]
+	other := part
+	other.N++
+	_, of, err := d.y.cluster.shards(t.Context())
+	must(t, err)
+	tell := func(p store.Part) uint64 {
+		t.Helper()
+		told, err := d.y.tellings(t.Context(), of["1"], p)
+		must(t, err)
+		if x := told[d.x.opts.Store]; x != nil {
+			return x.Last
+		}
+		return 0
+	}
+	d.storedAnew(t, part)
+	for i, p := range []store.Part{part, other} {
+		must(t, d.y.cluster.say(t.Context(), of["1"], []string{droppedName}, []string{dropMark(p, time.Now())}))
+		if i == 0 && (tell(part) != 1 || tell(other) != 2) {
+			t.Errorf("the first is dropped: told of batches up to %d, and of the other one %d, want 1 and 2", tell(part), tell(other))
+		}
+	}
+	if tell(part) != 2 || tell(other) != 2 {
+		t.Errorf("both are dropped: told of batches up to %d and %d, want 2 of each", tell(part), tell(other))
+	}
+}
+
+// storedAnew has the rows of the second batch in a part stand in the one behind it, too.
+func (d *dropping) storedAnew(t *testing.T, part store.Part) {
+	t.Helper()
+	const others = "store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof"
+	must(t, d.y.cluster.nodes[0].conn.Exec(t.Context(), fmt.Sprintf("INSERT INTO %s.batches (day, part, %s) SELECT day, part + 1, %s FROM %s.batches WHERE batch = 2 AND day = %d AND part = %d",
+		d.a.Database, others, others, d.a.Database, dayNumber(part.Day), part.N)))
+}
+
+// A batch of which there are rows in a part that was dropped meanwhile, and anew in another one, goes on in that, wherever what is stored now goes.
+func begunInDropped(t *testing.T, a *Address) {
+	for i := range 2 {
+		d := newDropping(t, a, 61+i)
+		must(t, d.x.Append(t.Context(), d.second))
+		parts := []store.Part{d.part["web*"], d.part["web*"], d.part["web*"]}
+		parts[1].N, parts[2].N = parts[0].N+1, parts[0].N+2
+		d.storedAnew(t, parts[0])
+		x := engineOf(t, a, d.x.opts.Store)
+		known, err := x.known(t.Context(), 0)
+		must(t, err)
+		first, err := x.first(t.Context())
+		must(t, err)
+		now := *known
+		now.dropped = map[store.Part]time.Time{parts[i]: time.Now()}
+		now.parts[parts[2]] = &store.PartStats{Part: parts[2], Class: "web*"}
+		rows, err := x.beginBatch(t.Context(), first, d.second, &now)
+		must(t, err)
+		for _, r := range rows {
+			if r.class == "web*" && r.part != parts[1-i] {
+				t.Errorf("%s is dropped, and the batch goes to %s, want %s", parts[i], r.part, parts[1-i])
+			}
+		}
+	}
+}
+
+// An answer has a part that its own collector has dropped only while no other one may delete it.
+func TestReadsDropped(t *testing.T) {
+	part := store.Part{N: 1}
+	for age, want := range map[time.Duration]bool{0: true, leftTime - time.Hour: false} {
+		e := &Engine{drops: []drop{{part: part, until: 3, marked: time.Now().Add(-age)}}}
+		if e.reads(3)[part] != want || e.reads(4)[part] {
+			t.Errorf("%v after it was dropped: %v", age, e.reads(3))
+		}
 	}
 }
 

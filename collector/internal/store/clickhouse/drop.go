@@ -16,6 +16,7 @@ type drop struct {
 	class, by, why string
 	at             time.Time           // by the servers' clock
 	told           map[string]*telling // what collectors were told with its mark, by store
+	marked         time.Time           // by this process's own time
 	until          uint64              // the number of the last of these snapshots
 }
 
@@ -71,7 +72,7 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	}
 	e.mu.Lock()
 	e.account = e.account.gone(part).without(map[store.Part]bool{part: true})
-	d.until = e.serial
+	d.until, d.marked = e.serial, time.Now()
 	wait := len(e.open) > 0
 	if wait {
 		e.drops = append(e.drops, d)

@@ -169,11 +169,11 @@ func (s *snapshot) still(ctx context.Context, a *account) error {
 	return nil
 }
 
-// reads are the parts that were dropped after a snapshot was made, and wait for it; mu is held.
+// reads are the parts that were dropped after a snapshot was made, and wait for it; mu is held. Not those that others may delete soon, whose clocks tell them when.
 func (e *Engine) reads(snapshot uint64) map[store.Part]bool {
 	list := map[store.Part]bool{}
 	for _, d := range e.drops {
-		if d.until >= snapshot {
+		if d.until >= snapshot && time.Since(d.marked) < leftTime/2 {
 			list[d.part] = true
 		}
 	}

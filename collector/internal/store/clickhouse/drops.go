@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -48,10 +50,20 @@ func (t *telling) has(x *telling) bool {
 
 // tellings makes them of a part that is there, by store. What of a batch was stored anew in another part of the day, for this one was dropped meanwhile, is not dropped with it.
 func (e *Engine) tellings(ctx context.Context, first []*node, part store.Part) (all map[string]*telling, err error) {
+	w, err := e.cluster.word(ctx, first)
+	if err != nil {
+		return nil, err
+	}
 	db, day := e.cluster.address.Database, dayNumber(part.Day)
+	not := []string{strconv.Itoa(part.N)} // a batch that is in two which are dropped is told of both
+	for p := range w.dropped {
+		if p.Day == part.Day && p != part {
+			not = append(not, strconv.Itoa(p.N))
+		}
+	}
 	sql := fmt.Sprintf("SELECT store, min(batch), max(batch), uniqExact(batch), sum(e), minIf(lo, lo != 0), max(hi) FROM (SELECT store, batch, first, any(events) AS e, any(min_ms) AS lo, any(max_ms) AS hi FROM %s.batches "+
-		"WHERE day = %d AND part = %d AND events > 0 AND (store, batch, first) NOT IN (SELECT store, batch, first FROM %s.batches WHERE day = %d AND part != %d AND events > 0) GROUP BY store, batch, first) GROUP BY store",
-		db, day, part.N, db, day, part.N)
+		"WHERE day = %d AND part = %d AND events > 0 AND (store, batch, first) NOT IN (SELECT store, batch, first FROM %s.batches WHERE day = %d AND part NOT IN (%s) AND events > 0) GROUP BY store, batch, first) GROUP BY store",
+		db, day, part.N, db, day, strings.Join(not, ", "))
 	err = e.cluster.ask(ctx, first, sql, func() { all = map[string]*telling{} }, func(scan func(...any) error) error {
 		var id string
 		t := &telling{Day: day, Part: part.N}
