@@ -90,3 +90,22 @@ func TestAgeByOwnTime(t *testing.T) {
 		}
 	})
 }
+
+// What others remember of senders is read from the last on that was read, by the servers' clock, and some time before that, whatever this machine's clock says.
+func TestAdoptByServersTime(t *testing.T) {
+	l := &list{upTo: 5_000_000}
+	r := opened(l)
+	r.cfg.Adopt = func(string, []store.KV) error { return nil }
+	var got []int64
+	for _, clock := range []int64{now, now + 365*24*3_600_000, 1} {
+		r.cfg.Now = func() time.Time { return time.UnixMilli(clock) }
+		if err := r.Adopt(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, l.since)
+		l.upTo++
+	}
+	if d := cmp.Diff([]int64{0, 4_880_000, 4_880_001}, got); d != "" {
+		t.Errorf("read since (-want +got):\n%s", d)
+	}
+}

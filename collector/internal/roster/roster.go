@@ -61,7 +61,7 @@ type Roster struct {
 	entering sync.Mutex // one enters hosts at a time; taken before the others
 	entered  map[string]entry
 
-	adopted int64 // when that was done last; of Adopt's caller
+	adopted int64 // up to when, by the servers' clock; of Adopt's caller
 
 	numbering sync.Mutex // guards at
 	at        int64      // what is written next has a greater number; 0: that is not known yet

@@ -38,6 +38,8 @@ type list struct {
 	self     store.Member
 	err      error
 	unsaid   error // of EnterSenders
+	since    int64 // that MemberSenders was asked for
+	upTo     int64
 }
 
 func (l *list) Enter(_ context.Context, m *store.Member) error {
@@ -86,8 +88,9 @@ func (l *list) EnterSenders(_ context.Context, _ int64, changed []store.KV) erro
 	l.senders = append(l.senders, changed...)
 	return errors.Join(l.err, l.unsaid)
 }
-func (l *list) MemberSenders(context.Context, int64) (map[string][]store.KV, error) {
-	return map[string][]store.KV{"b": {{Key: []byte("k"), Value: []byte("v")}}}, l.err
+func (l *list) MemberSenders(_ context.Context, since int64) (map[string][]store.KV, int64, error) {
+	l.since = since
+	return map[string][]store.KV{"b": {{Key: []byte("k"), Value: []byte("v")}}}, l.upTo, l.err
 }
 func (l *list) Behind(context.Context, string, uint64) (map[string]uint64, error) {
 	return l.behind, l.err

@@ -45,9 +45,9 @@ func (s *stuck) EnterAccounts(ctx context.Context, _ []store.MemberHost) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
-func (s *stuck) MemberSenders(ctx context.Context, _ int64) (map[string][]store.KV, error) {
+func (s *stuck) MemberSenders(ctx context.Context, _ int64) (map[string][]store.KV, int64, error) {
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return nil, 0, ctx.Err()
 }
 
 // That a collector runs is written in time, whatever of the rest takes long or fails, and with it how old that is; also where a server hangs.

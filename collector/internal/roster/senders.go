@@ -15,7 +15,7 @@ import (
 const (
 	// adoptEvery is how often a collector reads what the others remember.
 	adoptEvery = 15 * time.Second
-	// adoptBack is how far behind the last time it reads again: their clocks may differ.
+	// adoptBack is how far behind the last that it has read it reads again: what was taken before is seen behind that where its quorum took longer, and the servers' clocks may differ.
 	adoptBack = 2 * time.Minute
 )
 
@@ -108,12 +108,7 @@ func (r *Roster) Adopt(ctx context.Context) error {
 	if r.cfg.Adopt == nil {
 		return nil
 	}
-	now := r.cfg.Now().UnixMilli()
-	since := int64(0)
-	if r.adopted != 0 {
-		since = r.adopted - adoptBack.Milliseconds()
-	}
-	all, err := r.cfg.Roster.MemberSenders(ctx, since)
+	all, upTo, err := r.cfg.Roster.MemberSenders(ctx, max(0, r.adopted-adoptBack.Milliseconds()))
 	if err != nil {
 		return err
 	}
@@ -122,6 +117,6 @@ func (r *Roster) Adopt(ctx context.Context) error {
 			r.cfg.Log.Warn("part of what another collector remembers of its senders cannot be read: what these send again here may be stored twice, and is shown once", "collector", member, "error", err)
 		}
 	}
-	r.adopted = now
+	r.adopted = max(r.adopted, upTo)
 	return nil
 }

@@ -27,9 +27,9 @@ type Roster interface {
 	// OwnGone returns likewise what was dropped of this collector's own events with some parts; of all hosts where there are none.
 	OwnGone(ctx context.Context, hosts []string, parts []Part) ([]HostGone, error)
 	// EnterSenders makes durable what this collector remembers of its senders: what of it has changed, and nil for what it has forgotten. MemberSenders
-	// returns what each other collector has entered since a time, by its clock.
+	// returns what each other collector has entered since a time of the engine's (Taken), and up to which of these times that is: that of the last of it.
 	EnterSenders(ctx context.Context, atMs int64, changed []KV) error
-	MemberSenders(ctx context.Context, sinceMs int64) (map[string][]KV, error)
+	MemberSenders(ctx context.Context, sinceMs int64) (all map[string][]KV, upTo int64, err error)
 	// Behind returns how many records of each host the engine has of a collector in batches after one.
 	Behind(ctx context.Context, member string, batch uint64) (map[string]uint64, error)
 	// Seen returns which batch of each other collector is the last that answers have from now on, as it was not before a time; see

@@ -174,7 +174,7 @@ func (e *Engine) MemberAccounts(ctx context.Context, member string, hosts []stri
 	return list, nil
 }
 
-// sendersDays is for how many days what is remembered of a sender is kept from which nothing comes.
+// sendersDays is for how many days what is remembered of a sender is kept from which nothing comes, by the servers' clock.
 const sendersDays = 14
 
 // EnterSenders implements store.Roster. It deletes the days that are too old: what was forgotten in them lies there as well.
@@ -188,18 +188,18 @@ func (e *Engine) EnterSenders(ctx context.Context, atMs int64, changed []store.K
 	for i, kv := range changed {
 		keys[i], values[i] = string(kv.Key), string(kv.Value)
 	}
-	today := store.DayOf(time.UnixMilli(atMs))
 	db := e.cluster.address.Database
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+db+".senders (day, key, store, at, value)", []any{same(dayNumber(today), n), keys, same(e.opts.Store, n), same(uint64(atMs), n), values})
+	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+db+".senders (key, store, at, value)", []any{keys, same(e.opts.Store, n), same(uint64(atMs), n), values})
 	if err != nil {
 		return fmt.Errorf("write what this collector remembers of senders: %w", err)
 	}
-	if e.cleaned.Swap(int64(today)) == int64(today) {
-		return nil
+	if today := atMs / (24 * time.Hour).Milliseconds(); e.cleaned.Swap(today) == today {
+		return nil // our clock says how often it is looked, and nothing else
 	}
-	var old []int32
-	err = e.cluster.ask(ctx, first, fmt.Sprintf("SELECT DISTINCT day FROM %s.senders WHERE day < %d", db, dayNumber(today-sendersDays)), func() { old = nil }, func(scan func(...any) error) error {
-		var day int32
+	var old []uint64
+	sql := fmt.Sprintf("SELECT DISTINCT intDiv(taken, 86400000) AS day FROM %s.senders WHERE day + %d < intDiv(toUInt64(now()), 86400)", db, sendersDays)
+	err = e.cluster.ask(ctx, first, sql, func() { old = nil }, func(scan func(...any) error) error {
+		var day uint64
 		err := scan(&day)
 		old = append(old, day)
 		return err
@@ -216,22 +216,26 @@ func (e *Engine) EnterSenders(ctx context.Context, atMs int64, changed []store.K
 }
 
 // MemberSenders implements store.Roster.
-func (e *Engine) MemberSenders(ctx context.Context, sinceMs int64) (all map[string][]store.KV, err error) {
+func (e *Engine) MemberSenders(ctx context.Context, sinceMs int64) (all map[string][]store.KV, upTo int64, err error) {
 	first, err := e.first(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	sql := fmt.Sprintf("SELECT store, key, argMax(value, at) AS v FROM %s.senders WHERE store != %s AND at >= %d GROUP BY store, key HAVING v != '' ORDER BY store, key", e.cluster.address.Database, quote(e.opts.Store), max(0, sinceMs))
-	err = e.cluster.ask(ctx, first, sql, func() { all = map[string][]store.KV{} }, func(scan func(...any) error) error {
+	sql := fmt.Sprintf("SELECT store, key, argMax(value, at) AS v, max(taken) FROM %s.senders WHERE store != %s AND taken >= %d GROUP BY store, key ORDER BY store, key", e.cluster.address.Database, quote(e.opts.Store), max(0, sinceMs))
+	err = e.cluster.ask(ctx, first, sql, func() { all, upTo = map[string][]store.KV{}, sinceMs }, func(scan func(...any) error) error {
 		var id, key, value string
-		err := scan(&id, &key, &value)
-		all[id] = append(all[id], store.KV{Key: []byte(key), Value: []byte(value)})
+		var taken uint64
+		err := scan(&id, &key, &value, &taken)
+		upTo = max(upTo, int64(taken))
+		if value != "" { // else it was forgotten
+			all[id] = append(all[id], store.KV{Key: []byte(key), Value: []byte(value)})
+		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read what collectors remember of senders: %w", err)
+		return nil, 0, fmt.Errorf("read what collectors remember of senders: %w", err)
 	}
-	return all, nil
+	return all, upTo, nil
 }
 
 // Behind implements store.Roster.

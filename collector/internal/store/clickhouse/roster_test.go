@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -68,12 +69,20 @@ func listed(t *testing.T, c *cluster.Cluster) {
 	}
 
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC).UnixMilli()
-	old := at - 30*24*time.Hour.Milliseconds()
-	must(t, x.EnterSenders(ctx, old, []store.KV{{Key: []byte("old"), Value: []byte("1")}}))
 	must(t, x.EnterSenders(ctx, at, []store.KV{{Key: []byte("k"), Value: []byte("1")}, {Key: []byte("gone"), Value: []byte("1")}}))
 	must(t, x.EnterSenders(ctx, at+1, []store.KV{{Key: []byte("k"), Value: []byte("2")}, {Key: []byte("gone")}}))
-	kept, err := y.MemberSenders(ctx, 0)
+	_, err = c.Nodes[0].Query(fmt.Sprintf("INSERT INTO %s.senders (key, store, at, taken, value) VALUES ('old', 'x', 1, %d, '1')", a.Database, time.Now().AddDate(0, 0, -30).UnixMilli()))
 	must(t, err)
+	z := engineOf(t, a, "z") // whose clock is a month ahead, which deletes nothing of what others have entered just now
+	must(t, z.EnterSenders(ctx, time.Now().AddDate(0, 1, 0).UnixMilli(), []store.KV{{Key: []byte("z")}}))
+	kept, upTo, err := y.MemberSenders(ctx, 0)
+	must(t, err)
+	if upTo < began || upTo > time.Now().UnixMilli() {
+		t.Errorf("up to %d", upTo)
+	}
+	if later, again, err := y.MemberSenders(ctx, upTo+1000); err != nil || len(later) != 0 || again != upTo+1000 {
+		t.Errorf("and since: %v up to %d, %v", later, again, err)
+	}
 	if d := cmp.Diff(map[string][]store.KV{"x": {{Key: []byte("k"), Value: []byte("2")}}}, kept); d != "" {
 		t.Errorf("senders, of which some are forgotten, and some old (-want +got):\n%s", d)
 	}

@@ -51,8 +51,8 @@ func schema(db string) []string {
 			replicated("ReplicatedReplacingMergeTree", "hosts") + ", at) ORDER BY (store, host)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".accounts (store String, host String, at UInt64, " + taken + ", data String) " +
 			replicated("ReplicatedReplacingMergeTree", "accounts") + ", at) ORDER BY (store, host)",
-		"CREATE TABLE IF NOT EXISTS " + db + ".senders (day Int32, key String, store String, at UInt64, value String) " +
-			replicated("ReplicatedReplacingMergeTree", "senders") + ", at) PARTITION BY day ORDER BY (key, store)",
+		"CREATE TABLE IF NOT EXISTS " + db + ".senders (key String, store String, at UInt64, " + taken + ", value String) " +
+			replicated("ReplicatedReplacingMergeTree", "senders") + ", at) PARTITION BY intDiv(taken, 86400000) ORDER BY (key, store)",
 		"CREATE TABLE IF NOT EXISTS " + db + ".spare (n UInt8, x UInt64) " +
 			replicated("ReplicatedMergeTree", "spare") + ") PARTITION BY n ORDER BY n",
 	}
