@@ -142,7 +142,7 @@ func (g *grouper) takeValues(sum *query.Tally, f query.Field) (absent int64) {
 // takeCalls counts events by the names of their system calls. It fails where not all are known, or some have a number that no call has.
 func (g *grouper) takeCalls(sum *query.Tally) bool {
 	with := valued(sum, query.FieldSyscall)
-	if !allCalls(sum) || with != valued(sum, query.FieldCall) {
+	if !allSay(sum, Syscall, query.FieldCall) || with != valued(sum, query.FieldCall) {
 		return false
 	}
 	sum.Of(query.FieldCall).Each(func(v string, n int64) {

@@ -192,7 +192,7 @@ func (p *printer) take(sum *query.Tally) bool {
 
 // takeCalls counts system calls by name. It fails where an older collector, or part of a store, does not say which ones all of them are.
 func (p *printer) takeCalls(sum *query.Tally) bool {
-	if !allCalls(sum) {
+	if !allSay(sum, Syscall, query.FieldCall) {
 		return false
 	}
 	sum.Of(query.FieldCall).Each(func(v string, n int64) {
@@ -208,26 +208,16 @@ func (p *printer) takeCalls(sum *query.Tally) bool {
 	return true
 }
 
-// allCalls reports whether each event that has a system call says which.
-func allCalls(sum *query.Tally) bool {
-	calls := int64(0)
-	sum.Of(query.FieldSyscall).Each(func(v string, n int64) {
-		if _, ok := callValue(v); ok {
-			calls += n
-		}
-	})
-	return calls == valued(sum, query.FieldCall)
+// allSay reports whether each event with a value that the kind's report counts has one of a field, too, which says more of it.
+func allSay(sum *query.Tally, kind Kind, more query.Field) bool {
+	n := int64(0)
+	countValues(sum, kind, func(_ string, events uint64) { n += int64(events) })
+	return n == valued(sum, more)
 }
 
 // takeLogins counts login users by name. It fails where an older collector, or part of a store, does not say whom all of them are called.
 func (p *printer) takeLogins(sum *query.Tally) bool {
-	users := int64(0)
-	sum.Of(query.FieldAUID).Each(func(v string, n int64) {
-		if _, ok := auidValue(v); ok {
-			users += n
-		}
-	})
-	if users != valued(sum, query.FieldLogin) {
+	if !allSay(sum, User, query.FieldLogin) {
 		return false
 	}
 	sum.Of(query.FieldLogin).Each(func(v string, n int64) {

@@ -138,6 +138,15 @@ func (k *Keeper) today(st *store.Stats) (day store.Day, ok bool) {
 	return store.DayOf(st.Now), ok
 }
 
+// ages returns how old the parts are; false where nobody knows it.
+func (k *Keeper) ages(ctx context.Context, st *store.Stats) (ages, bool) {
+	today, ok := k.today(st)
+	if !ok {
+		return ages{}, false
+	}
+	return agesOf(st.Parts, today, k.held(ctx)), true
+}
+
 // Run applies the limits, every minute and when it is asked to, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
@@ -168,11 +177,10 @@ func (k *Keeper) apply(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		today, ok := k.today(&st)
+		ages, ok := k.ages(ctx, &st)
 		if !ok {
 			return nil
 		}
-		ages := agesOf(st.Parts, today, k.held(ctx))
 		k.logClock(ages, limits)
 		if p, _ := limits.beyond(ages, st.DiskBytes, k.held(ctx)); p == nil {
 			return k.passOver(ctx)
@@ -187,12 +195,12 @@ func (k *Keeper) apply(ctx context.Context) error {
 // Next returns the part that is dropped first where room is wanted, and for how many days it is to be kept, 0 for ever; nil
 // where nothing can be dropped.
 func (k *Keeper) Next(ctx context.Context, st *store.Stats) (p *store.PartStats, days int) {
-	today, ok := k.today(st)
+	ages, ok := k.ages(ctx, st)
 	if !ok {
 		return nil, 0
 	}
 	l := k.Limits()
-	p = l.oldest(agesOf(st.Parts, today, k.held(ctx)), k.held(ctx))
+	p = l.oldest(ages, k.held(ctx))
 	if p != nil {
 		days = l.days(p)
 	}
@@ -227,11 +235,10 @@ func (k *Keeper) dropNext(ctx context.Context, reason string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	today, ok := k.today(&st)
+	ages, ok := k.ages(ctx, &st)
 	if !ok {
 		return false, nil
 	}
-	ages := agesOf(st.Parts, today, k.held(ctx))
 	limits := k.Limits()
 	d := limits.oldest(ages, k.held(ctx))
 	if reason == "" {
@@ -279,11 +286,11 @@ func (k *Keeper) passOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	today, ok := k.today(&st)
+	ages, ok := k.ages(ctx, &st)
 	if !ok {
 		return nil
 	}
-	limits, ages := *k.limits.Load(), agesOf(st.Parts, today, k.held(ctx))
+	limits := *k.limits.Load()
 	for { // as if nothing were on hold, the oldest first
 		p, reason := limits.beyond(ages, st.DiskBytes, nil)
 		if p == nil {

@@ -31,7 +31,7 @@ func (s *Store) InPieces(q *query.Query) bool {
 	for _, p := range s.parts {
 		for i := range p.entries {
 			sum := &p.entries[i].sum
-			if q.StartMs != 0 && sum.MaxMs < q.StartMs || q.EndMs != 0 && sum.MinMs > q.EndMs {
+			if !inTimes(sum, q) {
 				continue
 			}
 			if all += sum.Events; p.compacted != nil {

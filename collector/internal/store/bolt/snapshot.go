@@ -8,6 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -60,7 +61,12 @@ func (sn *snapshot) LastID() uint64 { return sn.id }
 // and its summary.
 func (sn *snapshot) mayMatch(e *entry, q *query.Query) bool {
 	first, last := e.batches()
-	return first <= sn.id && last > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
+	return first <= sn.id && last > q.AfterBatch && inTimes(&e.sum, q)
+}
+
+// inTimes reports whether a group may have events of a query's times.
+func inTimes(sum *group.Summary, q *query.Query) bool {
+	return (q.StartMs == 0 || sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || sum.MinMs <= q.EndMs)
 }
 
 // Close lets go of the partitions, and closes dropped ones that nobody else uses. It may be

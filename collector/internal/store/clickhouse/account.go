@@ -77,13 +77,9 @@ func (a *account) with(own string, rows []row) *account {
 		return a
 	}
 	b := *a
-	b.parts, b.last = maps.Clone(a.parts), maps.Clone(a.last)
+	b.parts, b.last = copyParts(a.parts), maps.Clone(a.last)
 	if b.last == nil {
 		b.last = map[string]latest{}
-	}
-	for part, p := range b.parts {
-		x := *p
-		b.parts[part] = &x
 	}
 	for i := range rows {
 		b.add(own, &rows[i])
@@ -101,24 +97,9 @@ func (a *account) with(own string, rows []row) *account {
 	return &b
 }
 
-// add adds a row of ours to parts that nobody else has.
+// add adds a row of ours.
 func (a *account) add(own string, r *row) {
-	p := a.parts[r.part]
-	if p == nil {
-		p = &store.PartStats{Part: r.part, Received: r.part.Day, Class: r.class}
-		a.parts[r.part] = p
-	}
-	if p.Class != r.class {
-		p.Class = store.Undivided
-	}
-	p.Events, p.Records, p.RawBytes = p.Events+r.events, p.Records+r.records, p.RawBytes+r.bytes
-	if r.minMs != 0 && (p.MinMs == 0 || r.minMs < p.MinMs) {
-		p.MinMs = r.minMs
-	}
-	p.MaxMs = max(p.MaxMs, r.maxMs)
-	if r.events > 0 {
-		p.LastID = r.batch
-	}
+	addPart(a.parts, r.stats())
 	if r.again {
 		a.again = append(slices.Clip(a.again), repeated{r.part, own, r.batch})
 	}

@@ -29,7 +29,7 @@ type accountBase struct {
 
 // account reads the account, behind was, and returns what the next one is read behind. nil: all.
 func (c *servers) account(ctx context.Context, own string, names []string, of map[string][]*node, was *accountBase) (*account, *accountBase, error) {
-	a := &account{read: time.Now(), parts: map[store.Part]*store.PartStats{}}
+	a := &account{read: time.Now()}
 	first := c.shard(of[names[0]])
 	if was != nil && time.Since(was.at) > wholeTime {
 		was = nil
@@ -43,7 +43,7 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 			return c.account(ctx, own, names, of, nil)
 		}
 	}
-	since := was.since()
+	since := behind(was.seen(), " AND (batch > %d OR events = 0)") // without events they begin another part behind the last batch
 	added, err := c.partsSince(ctx, own, first, "("+upTo(a.last)+") AND "+since)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read which parts there are: %w", err)
@@ -58,24 +58,15 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 		if err != nil {
 			return nil, nil, fmt.Errorf("read which parts are left: %w", err)
 		}
-		base.at = was.at
-		for part, p := range was.parts {
-			if !gone[part] {
-				x := *p
-				base.parts[part] = &x
-			}
-		}
+		base.at, base.parts = was.at, copyParts(was.parts)
+		maps.DeleteFunc(base.parts, func(part store.Part, _ *store.PartStats) bool { return gone[part] })
 		of := slices.DeleteFunc(slices.Clone(was.again), func(r repeated) bool { return gone[r.part] })
 		base.again = append(of, again...)
 	}
 	for _, p := range added {
 		addPart(base.parts, p)
 	}
-	a.again = base.again
-	for part, p := range base.parts {
-		x := *p
-		a.parts[part] = &x
-	}
+	a.again, a.parts = base.again, copyParts(base.parts)
 	if err := c.sizes(ctx, a, names, of); err != nil {
 		return nil, nil, err
 	}
@@ -88,20 +79,6 @@ func (b *accountBase) seen() map[string]latest {
 		return nil
 	}
 	return b.last
-}
-
-// since is what rows of batches meet that were not read: of batches behind the last ones, of other collectors, or without events, which begin another part behind the last batch.
-func (b *accountBase) since() string {
-	if b == nil || len(b.last) == 0 {
-		return "1"
-	}
-	var list, ids []string
-	for _, id := range slices.Sorted(maps.Keys(b.last)) {
-		n := b.last[id].batch
-		list = append(list, fmt.Sprintf("store = %s AND batch >= %d AND (batch > %d OR events = 0)", quote(id), n, n))
-		ids = append(ids, id)
-	}
-	return "(" + strings.Join(list, " OR ") + " OR store NOT IN (" + quoteAll(ids) + "))"
 }
 
 // partsSince adds up the rows of batches that meet a condition, by parts.
@@ -124,6 +101,16 @@ func (c *servers) partsSince(ctx context.Context, own string, first *shard, sinc
 		return err
 	})
 	return list, err
+}
+
+// copyParts returns the parts as they are, to be changed.
+func copyParts(parts map[store.Part]*store.PartStats) map[store.Part]*store.PartStats {
+	out := make(map[store.Part]*store.PartStats, len(parts))
+	for part, p := range parts {
+		x := *p
+		out[part] = &x
+	}
+	return out
 }
 
 // addPart adds more of a part to what there is of it.

@@ -77,7 +77,7 @@ func (e *Engine) storeBatch(ctx context.Context, names []string, of map[string][
 
 // end says that a batch is stored, and takes its rows into the account; appending is held.
 func (e *Engine) end(ctx context.Context, first []*node, batch uint64, rows []row) error {
-	if _, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".stored (store, batch)", []any{[]string{e.opts.Store}, []uint64{batch}}); err != nil {
+	if err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".stored (store, batch)", []any{[]string{e.opts.Store}, []uint64{batch}}); err != nil {
 		e.unsure.Store(true)
 		return fmt.Errorf("say that batch %d is stored: %w", batch, err)
 	}

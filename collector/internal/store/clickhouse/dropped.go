@@ -24,6 +24,18 @@ func dropMark(p store.Part, now time.Time) string {
 	return fmt.Sprintf("%d %d %d", dayNumber(p.Day), p.N, now.UnixMilli())
 }
 
+// markOf reads what dropMark begins a value with.
+func markOf(value string) (p store.Part, at time.Time, err error) {
+	var day int32
+	var ms int64
+	_, err = fmt.Sscanf(value, "%d %d %d", &day, &p.N, &ms)
+	p.Day = dayOf(day)
+	return p, time.UnixMilli(ms), err
+}
+
+// serverTime is the server's clock in a statement, in seconds since 1970.
+const serverTime = "toInt64(toUnixTimestamp(now()))"
+
 // word is what a shard's meta says: which clusters it is, and, of the first shard, which parts are dropped, and when each was; by the servers' clock, as what is written is.
 type word struct {
 	identities []string
@@ -33,7 +45,7 @@ type word struct {
 
 // word reads a shard's word.
 func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
-	sql := "SELECT name, value, toInt64(toUnixTimestamp(now())) FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
+	sql := "SELECT name, value, " + serverTime + " FROM " + c.address.Database + ".meta WHERE name IN ('" + droppedName + "', '" + identityName + "') ORDER BY name, value"
 	err = c.shard(nodes).ask(ctx, sql, func() { w = word{dropped: map[store.Part]time.Time{}} }, func(scan func(...any) error) error {
 		var name, value string
 		var now int64
@@ -45,13 +57,11 @@ func (c *servers) word(ctx context.Context, nodes []*node) (w word, err error) {
 			w.identities = append(w.identities, value)
 			return nil
 		}
-		var day int32
-		var n int
-		var ms int64
-		if _, err := fmt.Sscanf(value, "%d %d %d", &day, &n, &ms); err != nil {
+		part, at, err := markOf(value)
+		if err != nil {
 			return fmt.Errorf("%w: meta has %.80q of a part that was dropped", store.ErrDamaged, value)
 		}
-		w.dropped[store.Part{Day: dayOf(day), N: n}] = time.UnixMilli(ms)
+		w.dropped[part] = at
 		return nil
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -58,12 +59,10 @@ func (e *Engine) decided(ctx context.Context, first []*node) error {
 func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err error) {
 	var list map[string]store.Part // by the rows' values
 	var done map[store.Part]bool
-	sql := fmt.Sprintf("SELECT name, value, toInt64(toUnixTimestamp(now())) FROM %s.meta WHERE name IN ('%s', '%s', '%s') ORDER BY name, value", e.cluster.address.Database, droppedName, droppingName, sparedName)
+	sql := fmt.Sprintf("SELECT name, value, %s FROM %s.meta WHERE name IN ('%s', '%s', '%s') ORDER BY name, value", serverTime, e.cluster.address.Database, droppedName, droppingName, sparedName)
 	err = e.cluster.ask(ctx, first, sql, func() { list, done = map[string]store.Part{}, map[store.Part]bool{} }, func(scan func(...any) error) error {
-		var name, value, by string
-		var now, ms int64
-		var day int32
-		var n int
+		var name, value string
+		var now int64
 		if err := scan(&name, &value, &now); err != nil {
 			return err
 		}
@@ -71,14 +70,15 @@ func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err
 			delete(list, value)
 			return nil
 		}
-		if _, err := fmt.Sscanf(value, "%d %d %d %s", &day, &n, &ms, &by); err != nil && name == droppingName {
-			return nil // of nobody who waits for an answer
+		part, at, err := markOf(value)
+		if err != nil {
+			return nil //nolint:nilerr // of nobody who waits for an answer
 		}
-		part := store.Part{Day: dayOf(day), N: n}
+		who := strings.Fields(value)
 		switch {
 		case name == droppedName:
 			done[part] = true
-		case by != e.opts.Store && time.Unix(now, 0).Sub(time.UnixMilli(ms)) < droppingTime:
+		case len(who) > 3 && who[3] != e.opts.Store && time.Unix(now, 0).Sub(at) < droppingTime:
 			list[value] = part
 		}
 		return nil

@@ -78,7 +78,7 @@ func (e *Engine) keepHosts(ctx context.Context, names []string, of map[string][]
 	if n == 0 {
 		return nil
 	}
-	_, err = e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".gone (store, host, day, part, happened, at, class, min_ms, max_ms)",
+	err = e.cluster.insert(ctx, of[names[0]], "INSERT INTO "+e.cluster.address.Database+".gone (store, host, day, part, happened, at, class, min_ms, max_ms)",
 		[]any{ids, hosts, same(dayNumber(d.part.Day), n), same(uint32(d.part.N), n), ofDay, same(uint64(now.UnixMilli()), n), same(d.class, n), mins, maxs})
 	if err != nil {
 		return fmt.Errorf("write the hosts of %s: %w", d.part, err)

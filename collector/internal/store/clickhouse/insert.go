@@ -14,8 +14,9 @@ import (
 const quorumTime = 30 * time.Second
 
 // insert inserts columns as one block, on a quorum of a shard's servers.
-func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) (again bool, err error) {
-	return c.insertBlock(ctx, nodes, sql, columns, 2)
+func (c *servers) insert(ctx context.Context, nodes []*node, sql string, columns []any) error {
+	_, err := c.insertBlock(ctx, nodes, sql, columns, 2)
+	return err
 }
 
 // insertBlock is insert for a block with rows of so many partitions. again says that some of it may have been inserted more than once, of which ClickHouse may not have known.

@@ -9,7 +9,7 @@ import (
 
 // say writes rows of meta, of a name and a value each, into a shard.
 func (c *servers) say(ctx context.Context, nodes []*node, names, values []string) error {
-	_, err := c.insert(ctx, nodes, "INSERT INTO "+c.address.Database+".meta (name, value)", []any{names, values})
+	err := c.insert(ctx, nodes, "INSERT INTO "+c.address.Database+".meta (name, value)", []any{names, values})
 	return err
 }
 

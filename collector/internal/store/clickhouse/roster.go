@@ -36,7 +36,7 @@ func (e *Engine) Enter(ctx context.Context, m *store.Member) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".collectors (store, at, data)", []any{[]string{e.opts.Store}, []uint64{uint64(m.At)}, []string{string(b)}})
+	err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".collectors (store, at, data)", []any{[]string{e.opts.Store}, []uint64{uint64(m.At)}, []string{string(b)}})
 	if err != nil {
 		return fmt.Errorf("write that this collector lives: %w", err)
 	}
@@ -55,7 +55,7 @@ func (e *Engine) EnterHosts(ctx context.Context, hosts []store.MemberHost) error
 	for i, h := range hosts {
 		names[i], at[i], batches[i], received[i], stored[i], age[i], data[i] = h.Host, uint64(h.At), h.Batch, h.Received, h.Stored, uint64(h.Age), string(h.Data)
 	}
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".hosts (store, host, at, batch, received, stored, age, data)",
+	err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".hosts (store, host, at, batch, received, stored, age, data)",
 		[]any{same(e.opts.Store, n), names, at, batches, received, stored, age, data})
 	if err != nil {
 		return fmt.Errorf("write what this collector has of hosts: %w", err)
@@ -141,7 +141,7 @@ func (e *Engine) EnterAccounts(ctx context.Context, list []store.MemberHost) err
 	for i, h := range list {
 		names[i], at[i], data[i] = h.Host, uint64(h.At), string(h.Data)
 	}
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".accounts (store, host, at, data)", []any{same(e.opts.Store, len(list)), names, at, data})
+	err = e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".accounts (store, host, at, data)", []any{same(e.opts.Store, len(list)), names, at, data})
 	if err != nil {
 		return fmt.Errorf("write what this collector's account says of hosts: %w", err)
 	}
@@ -189,7 +189,7 @@ func (e *Engine) EnterSenders(ctx context.Context, atMs int64, changed []store.K
 		keys[i], values[i] = string(kv.Key), string(kv.Value)
 	}
 	db := e.cluster.address.Database
-	_, err = e.cluster.insert(ctx, first, "INSERT INTO "+db+".senders (key, store, at, value)", []any{keys, same(e.opts.Store, n), same(uint64(atMs), n), values})
+	err = e.cluster.insert(ctx, first, "INSERT INTO "+db+".senders (key, store, at, value)", []any{keys, same(e.opts.Store, n), same(uint64(atMs), n), values})
 	if err != nil {
 		return fmt.Errorf("write what this collector remembers of senders: %w", err)
 	}

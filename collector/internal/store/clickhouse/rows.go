@@ -41,6 +41,15 @@ func joined(list [][32]byte) string {
 	return string(b)
 }
 
+// stats is what a part has by one row of ours.
+func (r *row) stats() *store.PartStats {
+	p := &store.PartStats{Part: r.part, Received: r.part.Day, Class: r.class, Events: r.events, Records: r.records, RawBytes: r.bytes, MinMs: r.minMs, MaxMs: r.maxMs}
+	if r.events > 0 {
+		p.LastID = r.batch
+	}
+	return p
+}
+
 // count adds an event to a batch's row.
 func (r *row) count(ev *event.Event) {
 	r.events++
@@ -79,7 +88,7 @@ func (e *Engine) writeRows(ctx context.Context, first []*node, rows []row) error
 			again[i] = 1
 		}
 	}
-	_, err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof)",
+	err := e.cluster.insert(ctx, first, "INSERT INTO "+e.cluster.address.Database+".batches (day, part, store, batch, events, records, bytes, min_ms, max_ms, again, class, first, proof)",
 		[]any{days, parts, same(e.opts.Store, n), batches, counts, records, bytes, mins, maxs, again, classes, firsts, proofs})
 	if err != nil {
 		e.unsure.Store(true)

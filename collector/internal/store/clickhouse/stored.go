@@ -41,7 +41,7 @@ func (c *servers) last(ctx context.Context, first *shard, seen map[string]latest
 	// Of which the parts are written: of the last batch of which there are rows, and of the last one of these that is stored.
 	var list []string
 	found := map[string]bool{}
-	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches WHERE "+notBefore(seen)+" GROUP BY store", func() { list = nil; clear(found) }, func(scan func(...any) error) error {
+	err = first.ask(ctx, "SELECT store, max(batch), maxIf(batch, "+upTo(all)+") FROM "+db+".batches WHERE "+behind(seen, "")+" GROUP BY store", func() { list = nil; clear(found) }, func(scan func(...any) error) error {
 		var id string
 		var most, stored uint64
 		err := scan(&id, &most, &stored)
@@ -77,14 +77,19 @@ func (c *servers) last(ctx context.Context, first *shard, seen map[string]latest
 	return all, err
 }
 
-// notBefore is what rows of batches meet that are not of a batch before the last one of its collector.
-func notBefore(seen map[string]latest) string {
+// behind is what rows of batches meet that are not of a batch before the last one of its collector; of that one only those that meet more, where
+// that is not empty, with the batch's number in it.
+func behind(seen map[string]latest, more string) string {
 	if len(seen) == 0 {
 		return "1"
 	}
 	var list, ids []string
 	for _, id := range slices.Sorted(maps.Keys(seen)) {
-		list, ids = append(list, fmt.Sprintf("(store = %s AND batch >= %d)", quote(id), seen[id].batch)), append(ids, id)
+		sql := fmt.Sprintf("store = %s AND batch >= %d", quote(id), seen[id].batch)
+		if more != "" {
+			sql += fmt.Sprintf(more, seen[id].batch)
+		}
+		list, ids = append(list, "("+sql+")"), append(ids, id)
 	}
 	return "(" + strings.Join(list, " OR ") + " OR store NOT IN (" + quoteAll(ids) + "))"
 }

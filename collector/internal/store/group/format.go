@@ -161,6 +161,11 @@ func rawBlock(b []byte) (blk Block, host uint32) {
 		MinMs: int64(v(0)), MaxMs: int64(v(1)), MinSerial: v(2), MaxSerial: v(3)}, u(0)
 }
 
+// rawEnd reads of such an entry the ordinal behind its last event.
+func rawEnd(b []byte) uint64 {
+	return uint64(binary.LittleEndian.Uint32(b[4*4:])) + uint64(binary.LittleEndian.Uint32(b[4*5:]))
+}
+
 // frame is an entry of the frame table: where a frame lies in the data section, its size
 // there and unpacked, and the CRC-32C of the bytes stored.
 type frame struct{ off, stored, raw, crc uint32 }

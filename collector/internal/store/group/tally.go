@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/binary"
 	"slices"
 	"sort"
 
@@ -257,10 +256,7 @@ func (g *Group) eachIn(p []byte, counted []bool, fn func(blk int, events int64))
 }
 
 // endOf returns the ordinal behind a block's last event.
-func (g *Group) endOf(blk int) uint64 {
-	b := g.blocks[blk*blockSize:]
-	return uint64(binary.LittleEndian.Uint32(b[16:])) + uint64(binary.LittleEndian.Uint32(b[20:]))
-}
+func (g *Group) endOf(blk int) uint64 { return rawEnd(g.blocks[blk*blockSize:]) }
 
 // blockOf returns the block of an event, of those from one on, or their number. It looks in steps that become larger: of most values the next event is near, of
 // a seldom one it is not.

@@ -254,21 +254,28 @@ func combinationsOf(t *testing.T, s store.Store, q *query.Query, fields []query.
 	return flat(sum, rest)
 }
 
-// valuesOf returns which values a query's events have, and maybe others near them.
-func valuesOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[valued]bool {
+// tallied counts by a tally, and counts the events that it gives.
+func tallied(t *testing.T, s store.Store, q *query.Query, fields []query.Field) (sum *query.Tally, given *counts) {
 	t.Helper()
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = snap.Close() }()
-	names := *q
-	names.Names = true
-	var given counts
-	sum, err := snap.Tally(context.Background(), &names, fields, func(ev *event.Event) error { given.add(ev); return nil })
+	given = &counts{}
+	sum, err = snap.Tally(context.Background(), q, fields, func(ev *event.Event) error { given.add(ev); return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sum, given
+}
+
+// valuesOf returns which values a query's events have, and maybe others near them.
+func valuesOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[valued]bool {
+	t.Helper()
+	names := *q
+	names.Names = true
+	sum, given := tallied(t, s, &names, fields)
 	out := map[valued]bool{}
 	for v := range given.values {
 		out[v] = true
@@ -282,16 +289,7 @@ func valuesOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field)
 // tallyOf counts the values of a query's events by a tally.
 func tallyOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) map[string]int64 {
 	t.Helper()
-	snap, err := s.Snapshot(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = snap.Close() }()
-	var given counts
-	sum, err := snap.Tally(context.Background(), q, fields, func(ev *event.Event) error { given.add(ev); return nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	sum, given := tallied(t, s, q, fields)
 	if sum.Any {
 		given.times(sum.FirstMs, sum.LastMs)
 	}
