@@ -10,6 +10,7 @@ import (
 // It is for one goroutine.
 type Picker struct {
 	test *rows.Test
+	all  int // of so many Picks by Want the events are not tested: all that were wanted last passed
 	p    rows.Picking
 	next int // of p.Events
 	at   int // where its text begins
@@ -51,11 +52,28 @@ func (f *Frames) Pick(p *Picker, group []byte, c *Candidate) bool {
 	if g.openRows(r, b[1:], int(fr.raw)) != nil {
 		return false
 	}
-	p.p = rows.Picking{From: c.before, To: c.before + c.Block.Events, Want: c.Want, Test: p.test, Events: p.p.Events[:0]}
+	p.p = rows.Picking{From: c.before, To: c.before + c.Block.Events, Want: c.Want, Test: p.testOf(c), Events: p.p.Events[:0]}
+	tested := p.p.Test != nil
 	p.text, err = r.Pick(p.text[:0], r.table, &r.streams, r.lines, int(fr.raw), &p.p)
 	p.next, p.at = 0, 0
 	p.Passed, p.Of = len(p.p.Events), int(c.Block.Events)
+	if tested && c.Want != nil && p.Passed == len(c.Want) {
+		p.all = testAgainAfter
+	}
 	return err == nil
+}
+
+// testAgainAfter is how many Picks go untested after one that the test took nothing from: what wants the events is most often the index, by
+// the value that the test looks for.
+const testAgainAfter = 16
+
+// testOf returns the test for a candidate's events; nil: none.
+func (p *Picker) testOf(c *Candidate) *rows.Test {
+	if c.Want != nil && p.all > 0 {
+		p.all--
+		return nil
+	}
+	return p.test
 }
 
 // Text returns the texts of all events that were picked, one after the other. It is valid until Pick is called again.

@@ -94,15 +94,20 @@ func (d *Decoder) val(out []byte, v span) []byte {
 }
 
 func (d *Decoder) text(v span) []byte {
+	d.tmp = d.appendNumber(d.tmp[:0], v)
+	return d.tmp
+}
+
+// appendNumber appends the text of a number or a stamp.
+func (d *Decoder) appendNumber(dst []byte, v span) []byte {
 	switch n := d.nums[v.off]; v.len {
 	case asDecimal:
-		d.tmp = strconv.AppendUint(d.tmp[:0], n, 10)
+		return strconv.AppendUint(dst, n, 10)
 	case asHex:
-		d.tmp = strconv.AppendUint(d.tmp[:0], n, 16)
+		return strconv.AppendUint(dst, n, 16)
 	default:
-		d.tmp = appendStamp(d.tmp[:0], n, d.nums[v.off+1])
+		return appendStamp(dst, n, d.nums[v.off+1])
 	}
-	return d.tmp
 }
 
 // told is a number, or a stamp's two, as a value.
@@ -181,7 +186,8 @@ func (d *Decoder) line(out []byte) []byte {
 	if t.pid >= 0 {
 		str = d.process(t, x)
 	}
-	r := s.row(id, x)
+	var r rowPair
+	s.row(&r, id, x)
 	mask := uint64(0)
 	if many := len(t.first) - min(1, t.pid+1); many > 0 {
 		mask = d.mask(x)
@@ -196,6 +202,8 @@ func (d *Decoder) line(out []byte) []byte {
 	switch {
 	case d.pick != nil && r.found && mask == 0 && other == t.stamp && other&(other-1) == 0 && other != 0:
 		d.sameAgain(id, t, &r)
+		return out
+	case d.pick != nil && d.pick.Test == nil && other == 0 && t.bytes == 0 && d.emptyAgain(&r):
 		return out
 	case d.pick != nil:
 		return d.picked(out, id, &r, other, mask, str)
@@ -267,8 +275,10 @@ func (d *Decoder) slot(out []byte, t *template, i int, before span, mask uint64,
 		if str != nil {
 			return d.join(out, str)
 		}
+		if d.number = true; d.pick != nil {
+			return out, d.told(asDecimal, d.s.pid)
+		}
 		at := len(out)
-		d.number = true
 		out = strconv.AppendUint(out, d.s.pid, 10)
 		return out, since(out, at)
 	case t.stamp&(1<<i) != 0:
@@ -371,7 +381,7 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 		}
 		if d.pick != nil {
 			now := d.told(kind, n)
-			k.use(k.n, now)
+			k.add(now)
 			return out, now
 		}
 		out = strconv.AppendUint(out, n, base)
@@ -383,7 +393,7 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 			d.bad = true
 			return out, before
 		}
-		now := k.recent[i]
+		now := k.last(i)
 		if d.pick == nil {
 			out, now = d.copied(out, now)
 		}
@@ -391,7 +401,7 @@ func (d *Decoder) value(out []byte, key uint32, before span) ([]byte, span) {
 		return out, now
 	}
 	now := since(out, at)
-	k.use(k.n, now)
+	k.add(now)
 	return out, now
 }
 

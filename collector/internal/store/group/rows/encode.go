@@ -112,7 +112,8 @@ func (e *Encoder) line(from, to int) {
 	if t.pid >= 0 {
 		e.process(t, x)
 	}
-	r := e.s.row(id, x)
+	var r rowPair
+	e.s.row(&r, id, x)
 	before, now := r.before, r.now
 	mask := uint64(0)
 	stamp, known := e.s.stamp, e.s.known // a line may have several
@@ -210,14 +211,14 @@ func zigzag(v int64) uint64 { return uint64(v)<<1 ^ uint64(v>>63) }
 func (e *Encoder) value(key uint32, before, now span) {
 	k := e.s.key(key)
 	v := e.val(now)
-	for i := range k.recent[:k.n] {
-		if k.recent[i].len == now.len && bytes.Equal(e.val(k.recent[i]), v) {
+	for i := range k.n {
+		if r := k.last(i); r.len == now.len && bytes.Equal(e.val(r), v) {
 			e.out[Op] = append(e.out[Op], byte(opRecent+i))
 			k.use(i, now)
 			return
 		}
 	}
-	k.use(k.n, now)
+	k.add(now)
 	b := e.val(before)
 	if n, ok := number(v); ok {
 		if m, ok := number(b); ok {

@@ -166,6 +166,16 @@ func (d *Decoder) sameAgain(id int32, t *template, r *rowPair) {
 	}
 }
 
+// emptyAgain is picked for a line without bytes as the row before, which ends an event and need not be made. False: it is another one, and nothing was done.
+func (d *Decoder) emptyAgain(r *rowPair) bool {
+	if !empty(r.before) {
+		return false
+	}
+	copy(r.now, r.before) // a row that a line of the event has keeps its values, or is begun here
+	d.pick.ended = true
+	return true
+}
+
 // keep notes a line of the present event.
 func (k *picking) keep(id int32, r *rowPair) {
 	l := pickLine{id, r.at, 0}
@@ -203,7 +213,12 @@ func (d *Decoder) endEvent(dst, values []byte) []byte {
 				}
 				for i, v := range row[:len(t.first)] {
 					dst = append(dst, t.lits[i]...)
-					if dst = append(dst, d.val(values, v)...); len(dst) > k.most { // the text has no more, whatever its values say
+					if v.len >= isNumber {
+						dst = d.appendNumber(dst, v)
+					} else {
+						dst = append(dst, d.val(values, v)...)
+					}
+					if len(dst) > k.most { // the text has no more, whatever its values say
 						d.bad = true
 						return dst
 					}

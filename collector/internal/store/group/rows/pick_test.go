@@ -269,20 +269,37 @@ func FuzzPick(f *testing.F) {
 func BenchmarkPick(b *testing.B) {
 	f := logOf(b, 1, 512<<10)
 	e := NewEncoder(NewTable())
-	s, n, _ := e.Encode(f)
+	s, lines, _ := e.Encode(f)
 	tab, err := ReadTable(e.Table().Append(nil))
 	if err != nil {
 		b.Fatal(err)
 	}
 	var d Decoder
-	var buf []byte
-	p := Picking{To: uint32(len(cutEvents(f))), Test: NewTest([]string{"uid="}, beginsWith(1001))}
-	b.SetBytes(int64(len(f)))
-	for b.Loop() {
-		p.Events = p.Events[:0]
-		if buf, err = d.Pick(buf[:0], tab, s, n, len(f), &p); err != nil {
-			b.Fatal(err)
-		}
+	n := uint32(len(cutEvents(f)))
+	want := make([]uint32, 0, n/10)
+	for i := uint32(0); i < n; i += 10 {
+		want = append(want, i)
 	}
-	b.ReportMetric(float64(len(p.Events))/float64(p.To), "passed")
+	for _, x := range []struct {
+		name string
+		p    Picking
+	}{
+		{"by a test", Picking{Test: NewTest([]string{"uid="}, beginsWith(1001))}},
+		{"one in ten", Picking{Want: want}},
+		{"one in ten by a test", Picking{Want: want, Test: NewTest([]string{"uid="}, beginsWith(1001))}},
+	} {
+		b.Run(x.name, func(b *testing.B) {
+			var buf, events = []byte(nil), []Event(nil)
+			b.SetBytes(int64(len(f)))
+			for b.Loop() {
+				p := x.p
+				p.To, p.Events = n, events[:0]
+				if buf, err = d.Pick(buf[:0], tab, s, lines, len(f), &p); err != nil {
+					b.Fatal(err)
+				}
+				events = p.Events
+			}
+			b.ReportMetric(float64(len(events))/float64(n), "passed")
+		})
+	}
 }

@@ -41,9 +41,10 @@ type templateState struct {
 	masks []uint64
 }
 
-// keyState has the last values of a key, the latest first.
+// keyState has the last values of a key: a ring, in which the latest is at head and those before behind it.
 type keyState struct {
 	gen    uint32
+	head   uint32
 	n      int
 	recent [recentValues]span
 }
@@ -91,17 +92,25 @@ func (s *state) key(k uint32) *keyState {
 	return x
 }
 
-// use makes the value at place i, or a new one where i is n, the latest.
+// last returns the value at place i, which is less than n; the latest is at 0.
+func (k *keyState) last(i int) span { return k.recent[(k.head+uint32(i))%recentValues] }
+
+// use makes the value at place i the latest, and v its span.
 func (k *keyState) use(i int, v span) {
-	if i == k.n {
-		if k.n < recentValues {
-			k.n++
-		} else {
-			i--
-		}
+	at := (k.head + uint32(i)) % recentValues
+	for ; i > 0; i-- {
+		before := (at - 1) % recentValues
+		k.recent[at] = k.recent[before]
+		at = before
 	}
-	copy(k.recent[1:i+1], k.recent[:i])
-	k.recent[0] = v
+	k.recent[at] = v
+}
+
+// add makes a new value the latest. Where the ring is full, the one that was used least lately goes.
+func (k *keyState) add(v span) {
+	k.head = (k.head - 1) % recentValues
+	k.recent[k.head] = v
+	k.n = min(k.n+1, recentValues)
 }
 
 // usePID makes a process the latest; i is its place among the last ones, numPID for another one.
@@ -126,24 +135,27 @@ type rowPair struct {
 	first       bool // the row before is the table's
 }
 
-// row returns the row that a line of a template is compared with, which the present process has, or else the last one, or else
+// row finds the row that a line of a template is compared with, which the present process has, or else the last one, or else
 // the table; and a row for the line itself.
-func (s *state) row(id int32, x *templateState) rowPair {
+func (s *state) row(p *rowPair, id int32, x *templateState) {
 	t := &s.t.temps[id]
 	n := len(t.first)
 	r := &s.refs[(uint32(id)*2654435761^uint32(s.pid)*40503)%refRows]
 	if r.gen == s.gen && r.template == id && r.pid == s.pid {
 		x.last = r.row
 		now := s.rows[r.row : int(r.row)+n]
-		return rowPair{at: r.row, was: r.row, before: now, now: now, found: true}
+		*p = rowPair{at: r.row, was: r.row, before: now, now: now, found: true}
+		return
 	}
 	if len(s.rows)+n > maxRows { // whatever a text is, no more is kept
 		s.over = true
 		if x.last < 0 {
-			return rowPair{at: -1, was: -1, before: t.first, now: s.none[:n], first: true}
+			*p = rowPair{at: -1, was: -1, before: t.first, now: s.none[:n], first: true}
+			return
 		}
 		now := s.rows[x.last : int(x.last)+n]
-		return rowPair{at: x.last, was: x.last, before: now, now: now}
+		*p = rowPair{at: x.last, was: x.last, before: now, now: now}
+		return
 	}
 	at := len(s.rows)
 	if at+n <= cap(s.rows) {
@@ -151,7 +163,7 @@ func (s *state) row(id int32, x *templateState) rowPair {
 	} else {
 		s.rows = append(s.rows, make([]span, n)...)
 	}
-	p := rowPair{at: int32(at), was: x.last, now: s.rows[at : at+n]}
+	*p = rowPair{at: int32(at), was: x.last, now: s.rows[at : at+n]}
 	if p.first = x.last < 0; p.first {
 		p.before = t.first
 	} else {
@@ -159,7 +171,6 @@ func (s *state) row(id int32, x *templateState) rowPair {
 	}
 	*r = ref{s.gen, id, int32(at), s.pid}
 	x.last = int32(at)
-	return p
 }
 
 // The greatest numbers that number and hexNumber know.
