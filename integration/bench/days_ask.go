@@ -76,9 +76,9 @@ func (s *dayStore) plentiful() []dayQuestion {
 	to := from.AddDate(0, 0, 1).Add(-time.Second)
 	day := []string{"-ts", from.Format("01/02/2006"), from.Format("15:04:05"), "-te", to.Format("01/02/2006"), to.Format("15:04:05")}
 	return []dayQuestion{
+		{"a user of one record in ten", append([]string{"-ui", "1001"}, day...), -1}, // first: the next one leaves the day's texts unpacked in memory
 		{"a type of most events", append([]string{"-m", "SYSCALL"}, day...), -1},
 		{"a type of one event in 60", append([]string{"-m", "USER_START"}, day...), -1},
-		{"a user of one record in ten", append([]string{"-ui", "1001"}, day...), -1},
 	}
 }
 

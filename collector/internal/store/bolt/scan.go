@@ -58,6 +58,8 @@ type scan struct {
 	stopped bool
 	errs    []error
 	dropped int // errors beyond maxErrors
+	workers int // that were started
+	most    int // of workers
 	wg      sync.WaitGroup
 }
 
@@ -161,15 +163,21 @@ func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool, out 
 	}
 	sc.heap.reverse = q.Reverse
 	sc.heap.init()
-	workers := sn.s.opts.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+	if sc.most = sn.s.opts.Workers; sc.most <= 0 {
+		sc.most = runtime.GOMAXPROCS(0)
 	}
-	for range min(workers, len(sc.plans)) {
-		sc.wg.Add(1)
-		go sc.work(workers * unitsAhead)
-	}
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.workFor(len(sc.plans))
 	return sc
+}
+
+// workFor starts as many workers as there is work for, which are most at most; mu is held.
+func (sc *scan) workFor(n int) {
+	for ; sc.workers < min(sc.most, n); sc.workers++ {
+		sc.wg.Add(1)
+		go sc.work(sc.most * unitsAhead)
+	}
 }
 
 // due returns the time under which something with events from least to most waits in the
@@ -239,6 +247,9 @@ func (sc *scan) planned(pl *plan, units []*unit) {
 	} else {
 		sc.units = append(sc.units, units...)
 		slices.SortStableFunc(sc.units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
+	}
+	if !sc.stopped {
+		sc.workFor(len(sc.units)) // a day that is compacted is one group, of many
 	}
 	sc.wake.Broadcast()
 }

@@ -50,3 +50,25 @@ func TestAheadInOrder(t *testing.T) {
 		}
 	}
 }
+
+// A day that is compacted is one plan: it has one worker until its blocks are known, and then as many as there are blocks, up to the most.
+func TestWorkersForBlocks(t *testing.T) {
+	for blocks, want := range []int{1, 1, 2, 3, 3} {
+		sc := &scan{q: &query.Query{}, most: 3, plans: []*plan{{}}}
+		sc.wake = sync.NewCond(&sc.mu)
+		sc.mu.Lock()
+		sc.workFor(len(sc.plans))
+		sc.plans[0].phase = running // so that no worker begins with it
+		units := make([]*unit, blocks)
+		for i := range units {
+			units[i] = &unit{plan: sc.plans[0], phase: done}
+		}
+		sc.planned(sc.plans[0], units)
+		got := sc.workers
+		sc.mu.Unlock()
+		sc.close()
+		if got != want {
+			t.Errorf("%d blocks: %d workers, want %d", blocks, got, want)
+		}
+	}
+}
