@@ -1,7 +1,6 @@
 package clickhouse
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +40,8 @@ type node struct {
 	said  bool         // that was said
 
 	meeting atomic.Bool  // by meetLater
-	failed  atomic.Int64 // when it failed last, in ns since 1970
+	failed  atomic.Int64 // when it failed last, by servers.now; 0: it has not, or answers again
+	probing atomic.Bool  // by probeLater
 }
 
 // servers are those of a cluster, and what is known of them.
@@ -49,6 +49,7 @@ type servers struct {
 	address *Address
 	log     hclog.Logger
 	nodes   []*node
+	begun   time.Time
 	// readOnly: see Options.
 	readOnly bool
 
@@ -56,7 +57,8 @@ type servers struct {
 	end   context.CancelFunc
 	meets sync.WaitGroup // with servers that nobody waits for
 
-	fault func() error // of tests: called before and behind each insert, which fails with its error; nil: none
+	fault func() error                             // of tests: called before and behind each insert, which fails with its error; nil: none
+	probe func(ctx context.Context, n *node) error // of tests: asks a server instead of answers; nil: none
 }
 
 func connect(a *Address, log hclog.Logger, readOnly bool) (*servers, error) {
@@ -64,7 +66,7 @@ func connect(a *Address, log hclog.Logger, readOnly bool) (*servers, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &servers{address: a, log: log, readOnly: readOnly}
+	c := &servers{address: a, log: log, readOnly: readOnly, begun: time.Now()}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	for _, addr := range a.Nodes {
 		conn, err := ch.Open(&ch.Options{
@@ -238,10 +240,13 @@ func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Con
 		}
 		var failed []error
 		for _, n := range byHealth(nodes) {
-			if err = do(ctx, n); err == nil {
+			err = do(ctx, n)
+			if !errors.Is(ctx.Err(), context.Canceled) { // else who asked has gone away
+				c.did(n, err)
+			}
+			if err == nil {
 				return nil
 			}
-			n.failed.Store(time.Now().UnixNano())
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -254,16 +259,6 @@ func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Con
 		err = errors.Join(failed...)
 	}
 	return fmt.Errorf("%w: %w", ErrCluster, err)
-}
-
-// byHealth returns the servers, those last that have failed in the last half minute: one that hangs costs minutes each time.
-func byHealth(nodes []*node) []*node {
-	since := time.Now().Add(-30 * time.Second).UnixNano()
-	out := slices.Clone(nodes)
-	slices.SortStableFunc(out, func(a, b *node) int {
-		return cmp.Compare(max(a.failed.Load(), since), max(b.failed.Load(), since))
-	})
-	return out
 }
 
 // sequential is the setting by which a replica refuses that lacks what a quorum has.
