@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,9 +80,15 @@ func (g *Group) unit() (f query.Field, length time.Duration, ok bool) {
 	return 0, 0, false
 }
 
-// take adds what was counted without reading. It fails when the counts do not tell which
+// namesLogins reports whether the groups are the login users by their names, as the hosts and this machine know them.
+func (o *Options) namesLogins() bool {
+	by := o.Group.By
+	return o.Interpret && o.Group.Every == 0 && len(by) == 1 && !by[0].Node && by[0].Field == query.FieldAUID
+}
+
+// take adds what was counted by these fields without reading. It fails when the counts do not tell which
 // events are in which group, as those of an older collector, which lacks fields.
-func (g *grouper) take(sum *query.Tally) bool {
+func (g *grouper) take(sum *query.Tally, fields []query.Field) bool {
 	unit, length, _ := g.o.Group.unit()
 	switch by := g.o.Group.By; {
 	case sum.Combines():
@@ -98,6 +105,8 @@ func (g *grouper) take(sum *query.Tally) bool {
 		return g.takeLists(sum, by[0].Field)
 	case by[0].Field == query.FieldSyscall && g.o.Interpret:
 		return g.takeCalls(sum)
+	case slices.Contains(fields, query.FieldLogin):
+		return g.takeLogins(sum)
 	default:
 		if name, ok := nameField[by[0].Field]; ok && g.o.Interpret && valued(sum, name) > 0 {
 			return false
@@ -155,6 +164,35 @@ func (g *grouper) takeCalls(sum *query.Tally) bool {
 		g.tally.addN(separator+name, uint64(n))
 	})
 	g.without(sum.Events - with)
+	return true
+}
+
+// takeLogins counts events by the names of their login users. It fails where the logins do not say which events have which of the names that records
+// have: of what was stored before there were logins, and where records of an event have several names.
+func (g *grouper) takeLogins(sum *query.Tally) bool {
+	with := valued(sum, query.FieldLogin)
+	if with != valued(sum, query.FieldAUID) {
+		return false
+	}
+	named := map[string]int64{}
+	sum.Of(query.FieldAUIDName).Each(func(v string, n int64) { named[v] += n })
+	sum.Of(query.FieldLogin).Each(func(v string, n int64) {
+		l, ok := query.ParseLogin([]byte(v))
+		value := strconv.FormatUint(uint64(l.ID), 10)
+		if l.Told {
+			value = isName + string(l.Named)
+			named[string(l.Named)] -= n
+		}
+		if ok {
+			g.tally.addN(separator+value, uint64(n))
+		}
+	})
+	g.without(sum.Events - with)
+	for _, n := range named {
+		if n != 0 {
+			return false
+		}
+	}
 	return true
 }
 

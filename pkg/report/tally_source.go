@@ -72,12 +72,28 @@ var overviewCounters = map[int]Kind{
 	ovTerminals: Terminal, ovHosts: Host, ovExes: Exe, ovComms: Comm, ovFiles: File, ovKeys: Key, ovUsers: User, ovPIDs: PID,
 }
 
-// tallied returns the fields from which the report can be counted; none when it
+// ways returns the fields from which the report can be counted, and those by which it can be where the first do not tell enough; none when it
 // has to read the events.
-func (o *Options) tallied() (fields []query.Field) {
-	if o.Group != nil {
-		return o.groupFields()
+func (o *Options) ways() [][]query.Field {
+	if o.Group == nil {
+		return some(o.tallied())
 	}
+	ways := some(o.groupFields())
+	if o.namesLogins() && len(ways) > 0 { // what was stored before has no logins: there the events in which a host names users are read
+		ways = append([][]query.Field{{query.FieldAUID, query.FieldAUIDName, query.FieldLogin}}, ways...)
+	}
+	return ways
+}
+
+func some(fields []query.Field) [][]query.Field {
+	if len(fields) == 0 {
+		return nil
+	}
+	return [][]query.Field{fields}
+}
+
+// tallied are the fields of a report without groups.
+func (o *Options) tallied() (fields []query.Field) {
 	if !o.Summary || !o.ByValue || len(o.Terms)+len(o.Filters) > 0 {
 		return nil
 	}
@@ -113,13 +129,22 @@ type Source struct {
 	Texts query.TextSource
 }
 
+// errUntold is returned for counts that do not tell what the report has.
+var errUntold = errors.New("counts that do not suffice")
+
 // RunTally writes the report that o asks for, and lets src.Tally count events without reading
 // them where that is possible. Otherwise it reads the events.
 func RunTally(ctx context.Context, o *Options, loc *time.Location, src Source, out io.Writer) (int, error) {
-	fields := o.tallied()
-	if len(fields) == 0 {
-		return run(ctx, o, loc, src, out)
+	for _, fields := range o.ways() {
+		if code, err := runTally(ctx, o, loc, src, fields, out); !errors.Is(err, errUntold) {
+			return code, err
+		}
 	}
+	return run(ctx, o, loc, src, out)
+}
+
+// runTally counts by these fields, and writes nothing where it returns errUntold.
+func runTally(ctx context.Context, o *Options, loc *time.Location, src Source, fields []query.Field, out io.Writer) (int, error) {
 	w := newWriter(out, o, loc)
 	p := w.printer()
 	var rest times // by least and greatest: they come in no order
@@ -136,10 +161,10 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, src Source, o
 		if o.Memory != nil && errors.Is(err, query.ErrMemory) {
 			return 1, err
 		}
-		return run(ctx, o, loc, src, out)
+		return 1, errUntold
 	}
-	if !p.take(sum) {
-		return run(ctx, o, loc, src, out)
+	if !p.take(sum, fields) {
+		return 1, errUntold
 	}
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())
@@ -164,10 +189,10 @@ func (t *times) spread(ms int64) {
 	t.first, t.last = min(t.first, ms), max(t.last, ms)
 }
 
-// take adds what was counted without reading. It fails when the counts do not suffice.
-func (p *printer) take(sum *query.Tally) bool {
+// take adds what was counted by these fields without reading. It fails when the counts do not suffice.
+func (p *printer) take(sum *query.Tally, fields []query.Field) bool {
 	if p.group != nil {
-		return p.group.take(sum)
+		return p.group.take(sum, fields)
 	}
 	switch {
 	case p.o.Interpret && p.o.Kind == User:

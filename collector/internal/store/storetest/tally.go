@@ -61,6 +61,7 @@ func testTally(t *testing.T, env Env) {
 			"hours":        {query.FieldHour},
 			"minutes":      {query.FieldKey, query.FieldMinute, query.FieldNode},
 			"unless named": {query.FieldAUID, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed},
+			"logins":       {query.FieldAUID, query.FieldAUIDName, query.FieldLogin},
 			"every field":  everyField(),
 		} {
 			t.Run(name+", "+which, func(t *testing.T) { same(t, all.of(fields), tallyOf(t, s, q, fields)) })
