@@ -219,20 +219,22 @@ func (v *verifier) frames() {
 	var text []byte // of frame; ferr is why it cannot be unpacked
 	var ferr error
 	frame, used := uint32(1<<31), 0 // the present frame (none yet), and where its last block ends
+	// filled says so where the present frame has text that is in no block; it is called once all its blocks are read.
+	filled := func() {
+		if frame != 1<<31 && ferr == nil && used != len(text) {
+			v.wrong(v.frameAt(frame), "frame %d: its blocks hold %d bytes of %d", frame, used, len(text))
+		}
+	}
 	for i := range n {
 		blk, host := rawBlock(v.g.blocks[i*blockSize:])
 		for o := blk.First; o < blk.First+blk.Events; o++ {
 			v.blockOf[o] = uint32(i)
 		}
-		if int(host) >= len(v.g.hosts) {
-			v.blockBad(i, &blk, v.offset(secBlocks, 0)+int64(i*blockSize), damaged("host %d of %d", host, len(v.g.hosts)))
-			continue
+		if int(host) < len(v.g.hosts) {
+			blk.Host = v.g.hosts[host]
 		}
-		blk.Host = v.g.hosts[host]
 		if blk.Frame != frame {
-			if frame != 1<<31 && ferr == nil && used != len(text) {
-				v.wrong(v.frameAt(frame), "frame %d: its blocks hold %d bytes of %d", frame, used, len(text))
-			}
+			filled()
 			frame, used = blk.Frame, 0
 			text, ferr = v.g.Text(nil, frame)
 		}
@@ -244,6 +246,10 @@ func (v *verifier) frames() {
 			v.wrong(v.offset(secBlocks, 0)+int64(i*blockSize), "block %d: it begins at %d of frame %d, the one before ends at %d", i, blk.Off, frame, used)
 		}
 		used = int(blk.Off) + int(blk.Len)
+		if int(host) >= len(v.g.hosts) {
+			v.blockBad(i, &blk, v.offset(secBlocks, 0)+int64(i*blockSize), damaged("host %d of %d", host, len(v.g.hosts)))
+			continue
+		}
 		one, err := blk.Cut(text)
 		if err != nil {
 			v.blockBad(i, &blk, v.offset(secBlocks, 0)+int64(i*blockSize), err)
@@ -251,6 +257,7 @@ func (v *verifier) frames() {
 		}
 		v.block(i, &blk, one)
 	}
+	filled()
 }
 
 // frameAt returns where a frame lies in the group.

@@ -124,3 +124,59 @@ func TestVerifyContradictions(t *testing.T) {
 		}
 	}
 }
+
+// longer returns a group whose frame i, which is the last one stored, has more text than its blocks have.
+func longer(t *testing.T, c *Codec, g *Group, b []byte, i int) []byte {
+	t.Helper()
+	text, err := g.Text(nil, uint32(i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data section
+	for _, s := range g.sections {
+		if s.kind == secData {
+			data = s
+		}
+	}
+	fr := rawFrame(g.frames[i*frameSize:])
+	if end := data.off + uint64(fr.off) + uint64(fr.stored); end != data.off+data.len || end != uint64(len(b)) {
+		t.Fatalf("frame %d ends at %d, the group at %d", i, end, len(b))
+	}
+	stored := c.enc.EncodeAll(append(text, "more"...), nil)
+	out := append(bytes.Clone(b[:data.off+uint64(fr.off)]), stored...)
+	entry := frame{off: fr.off, stored: uint32(len(stored)), raw: fr.raw + 4, crc: crc32.Checksum(stored, castagnoli)}.append(nil)
+	for n, s := range g.sections {
+		if s.kind == secData {
+			binary.LittleEndian.PutUint64(out[headSize+n*sectionSize+16:], uint64(fr.off)+uint64(len(stored)))
+		}
+	}
+	return patch(t, g, out, secFrames, 0, func(s []byte) { copy(s[i*frameSize:], entry) })
+}
+
+// TestVerifyLastFrame: text that no block has is found in the last frame, too, of one or of several.
+func TestVerifyLastFrame(t *testing.T) {
+	c := codec(t)
+	for name, tab := range map[string]*store.Table{"one frame": fixtureTable(t), "several": bigTable(t, 1, 6<<20)} {
+		b, _, err := c.Encode(tab)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := c.Open(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := len(g.frames)/frameSize - 1
+		if (name == "several") != (last > 0) {
+			t.Fatalf("%s: %d frames", name, last+1)
+		}
+		v := c.Verify(longer(t, c, g, b, last))
+		want := fmt.Sprintf("frame %d: its blocks hold", last)
+		found := false
+		for _, f := range v.Findings {
+			found = found || strings.Contains(f.Err.Error(), want)
+		}
+		if !found || v.Events != g.Summary.Events {
+			t.Errorf("%s: %d of %d events, %v; want %q", name, v.Events, g.Summary.Events, v.Findings, want)
+		}
+	}
+}
