@@ -75,8 +75,7 @@ func (h *Head) cut(all bool) error {
 	if !h.replaying {
 		h.sweep(h.opts.Now())
 	}
-	// Events that were complete because their host fell silent are in the table without a first record of it.
-	changed := h.changed || all && h.holdsRows() || h.active.table.Stats().Events > 0
+	changed := h.changed || all && h.holdsRows()
 	h.changed = false
 	h.mu.Unlock()
 	switch {

@@ -115,10 +115,12 @@ func (h *Head) tick(now time.Time) {
 	}
 	h.stats.OpenBytes, h.stats.OpenEvents = h.openBytes, h.opened
 	h.logEarly(now)
+	toStore := h.active.table.Stats().Events > 0 // their records came before the table was cut last
 	if since := now.Sub(h.swept); since >= sweepEvery || since < 0 {
 		h.sweep(now)
-		if h.changed && h.firstAt.IsZero() { // to be stored, though no record comes
-			h.firstAt, h.day = now, store.DayOf(now)
-		}
+		toStore = toStore || h.changed
+	}
+	if toStore && h.firstAt.IsZero() { // to be stored, though no record comes
+		h.firstAt, h.day = now, store.DayOf(now)
 	}
 }
