@@ -44,7 +44,7 @@ func TestTakeTimes(t *testing.T) {
 			}
 		}
 		counted := newGrouper(o, tt.loc)
-		if got := counted.take(sum, fields); got != tt.whole {
+		if got := counted.take(sum); got != tt.whole {
 			t.Errorf("every %v in %v: %v, want %v", tt.every, tt.loc, got, tt.whole)
 		}
 		if !tt.whole {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,9 +85,9 @@ func (o *Options) namesLogins() bool {
 	return o.Interpret && o.Group.Every == 0 && len(by) == 1 && !by[0].Node && by[0].Field == query.FieldAUID
 }
 
-// take adds what was counted by these fields without reading. It fails when the counts do not tell which
+// take adds what was counted without reading. It fails when the counts do not tell which
 // events are in which group, as those of an older collector, which lacks fields.
-func (g *grouper) take(sum *query.Tally, fields []query.Field) bool {
+func (g *grouper) take(sum *query.Tally) bool {
 	unit, length, _ := g.o.Group.unit()
 	switch by := g.o.Group.By; {
 	case sum.Combines():
@@ -105,7 +104,7 @@ func (g *grouper) take(sum *query.Tally, fields []query.Field) bool {
 		return g.takeLists(sum, by[0].Field)
 	case by[0].Field == query.FieldSyscall && g.o.Interpret:
 		return g.takeCalls(sum)
-	case slices.Contains(fields, query.FieldLogin):
+	case sum.Of(query.FieldLogin) != nil: // it was counted: see Options.ways
 		return g.takeLogins(sum)
 	default:
 		if name, ok := nameField[by[0].Field]; ok && g.o.Interpret && valued(sum, name) > 0 {
@@ -168,7 +167,7 @@ func (g *grouper) takeCalls(sum *query.Tally) bool {
 }
 
 // takeLogins counts events by the names of their login users. It fails where the logins do not say which events have which of the names that records
-// have: of what was stored before there were logins, and where records of an event have several names.
+// have: of what was stored before there were logins, and where a record names a login user whose number it does not have.
 func (g *grouper) takeLogins(sum *query.Tally) bool {
 	with := valued(sum, query.FieldLogin)
 	if with != valued(sum, query.FieldAUID) {

@@ -38,7 +38,7 @@ func TestGroupLogins(t *testing.T) {
 				rest = append(rest, ev)
 			}
 		}
-		if got := newGrouper(o, time.UTC).take(sum, ways[0]); got != tt.counted {
+		if got := newGrouper(o, time.UTC).take(sum); got != tt.counted {
 			t.Errorf("%s: counted: %v, want %v; %d events are read", tt.name, got, tt.counted, len(rest))
 		}
 		if _, d := tallyOrRead(t, o, events); d != "" {

@@ -163,7 +163,7 @@ func runTally(ctx context.Context, o *Options, loc *time.Location, src Source, f
 		}
 		return 1, errUntold
 	}
-	if !p.take(sum, fields) {
+	if !p.take(sum) {
 		return 1, errUntold
 	}
 	if err := w.title(); err != nil {
@@ -189,10 +189,10 @@ func (t *times) spread(ms int64) {
 	t.first, t.last = min(t.first, ms), max(t.last, ms)
 }
 
-// take adds what was counted by these fields without reading. It fails when the counts do not suffice.
-func (p *printer) take(sum *query.Tally, fields []query.Field) bool {
+// take adds what was counted without reading. It fails when the counts do not suffice.
+func (p *printer) take(sum *query.Tally) bool {
 	if p.group != nil {
-		return p.group.take(sum, fields)
+		return p.group.take(sum)
 	}
 	switch {
 	case p.o.Interpret && p.o.Kind == User:

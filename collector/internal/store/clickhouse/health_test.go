@@ -82,7 +82,7 @@ func TestHungServerIsLast(t *testing.T) {
 			t.Errorf("asked %s once it answers", asked)
 		}
 		synctest.Wait()
-		if n := c.probes.Load(); c.nodes[0].probing.Load() {
+		if n := c.probes.Load(); c.nodes[0].health.probing {
 			t.Errorf("it is asked on, %d times", n)
 		}
 	})
@@ -122,7 +122,7 @@ func TestAllServersFail(t *testing.T) {
 		time.Sleep(restTime + probeTime + time.Second)
 		synctest.Wait()
 		for _, n := range c.nodes {
-			if n.failed.Load() != 0 || n.probing.Load() {
+			if n.health.last() != 0 || n.health.probing {
 				t.Errorf("%s answers again, and has failed for all that", n.addr)
 			}
 		}
@@ -142,7 +142,7 @@ func TestNoFaultOfServer(t *testing.T) {
 		for _, n := range byHealth(c.nodes) {
 			order = append(order, n.addr)
 		}
-		if strings.Join(order, "") != "ab" || c.nodes[0].failed.Load() != 0 || c.nodes[0].probing.Load() {
+		if strings.Join(order, "") != "ab" || c.nodes[0].health.last() != 0 || c.nodes[0].health.probing {
 			t.Errorf("the order is %v", order)
 		}
 	})

@@ -39,9 +39,8 @@ type node struct {
 	tried time.Time    // when it was last met in vain
 	said  bool         // that was said
 
-	meeting atomic.Bool  // by meetLater
-	failed  atomic.Int64 // when it failed last, by servers.now; 0: it has not, or answers again
-	probing atomic.Bool  // by probeLater
+	meeting atomic.Bool // by meetLater
+	health  health
 }
 
 // servers are those of a cluster, and what is known of them.
@@ -49,7 +48,7 @@ type servers struct {
 	address *Address
 	log     hclog.Logger
 	nodes   []*node
-	begun   time.Time
+	begun   time.Time // servers.now counts from it
 	// readOnly: see Options.
 	readOnly bool
 

@@ -10,11 +10,12 @@ import (
 // It is for one goroutine.
 type Picker struct {
 	test *rows.Test
-	all  int // of so many Picks by Want the events are not tested: all that were wanted last passed
-	p    rows.Picking
-	next int // of p.Events
-	at   int // where its text begins
-	text []byte
+	// untested is of how many Picks to come the events that are wanted are not tested: all that were wanted last passed.
+	untested int
+	p        rows.Picking
+	next     int // of p.Events
+	at       int // where its text begins
+	text     []byte
 	// Passed and Of are of the last Pick by the test: how many events passed it, of how many.
 	Passed, Of int
 }
@@ -53,12 +54,11 @@ func (f *Frames) Pick(p *Picker, group []byte, c *Candidate) bool {
 		return false
 	}
 	p.p = rows.Picking{From: c.before, To: c.before + c.Block.Events, Want: c.Want, Test: p.testOf(c), Events: p.p.Events[:0]}
-	tested := p.p.Test != nil
 	p.text, err = r.Pick(p.text[:0], r.table, &r.streams, r.lines, int(fr.raw), &p.p)
 	p.next, p.at = 0, 0
 	p.Passed, p.Of = len(p.p.Events), int(c.Block.Events)
-	if tested && c.Want != nil && p.Passed == len(c.Want) {
-		p.all = testAgainAfter
+	if p.p.Test != nil && c.Want != nil && p.Passed == len(c.Want) {
+		p.untested = testAgainAfter
 	}
 	return err == nil
 }
@@ -69,8 +69,8 @@ const testAgainAfter = 16
 
 // testOf returns the test for a candidate's events; nil: none.
 func (p *Picker) testOf(c *Candidate) *rows.Test {
-	if c.Want != nil && p.all > 0 {
-		p.all--
+	if c.Want != nil && p.untested > 0 {
+		p.untested--
 		return nil
 	}
 	return p.test
