@@ -212,7 +212,7 @@ func importStatus(err error) error {
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, importing.ErrTurn):
 		return status.Error(codes.Aborted, err.Error())
-	case errors.Is(err, ErrImport), errors.Is(err, importer.ErrFiles), errors.Is(err, store.ErrInUse), errors.Is(err, store.ErrImportName):
+	case errors.Is(err, ErrImport), errors.Is(err, importer.ErrFiles), errors.Is(err, importer.ErrHosts), errors.Is(err, store.ErrInUse), errors.Is(err, store.ErrImportName):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	if _, ok := status.FromError(err); ok {

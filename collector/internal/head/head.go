@@ -80,7 +80,7 @@ type Head struct {
 	mixed          *host // "": all beyond MaxHosts; nil before the first
 	proved         provedNames
 	named, unnamed int
-	importNames    map[string]bool // that an import was given, and has not stored anything under
+	importNames    importNames
 	dirty          []*host
 	entered        []*host            // whose part of the ledger has changed
 	farewell       []store.HostLedger // of hosts that were forgotten since the last table: what is in no row yet

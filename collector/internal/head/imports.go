@@ -3,7 +3,6 @@ package head
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -106,7 +105,7 @@ func (h *Head) takeImport(x *importing) error {
 // receipt. mu is held.
 func (h *Head) countImported(name string, n ImportCount, now time.Time) store.Host {
 	x := h.hosts[name]
-	delete(h.importNames, name)
+	h.importNames.stored(name)
 	switch {
 	case x != nil:
 	case name == "":
@@ -121,30 +120,6 @@ func (h *Head) countImported(name string, n ImportCount, now time.Time) store.Ho
 		x.LastEventMs = n.LastMs
 	}
 	return x.info()
-}
-
-// ImportName returns the name under which events of a node are stored: its own, or "" where there are too many hosts
-// to tell it apart from others, or its name is too long. A name that it returns is kept for the node until its batch comes.
-func (h *Head) ImportName(node string) string {
-	if len(node) > maxName {
-		return ""
-	}
-	h.mu.RLock()
-	known := h.hosts[node] != nil || h.importNames[node]
-	h.mu.RUnlock()
-	if known {
-		return node
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.named+len(h.importNames) >= h.opts.MaxHosts {
-		return ""
-	}
-	if h.importNames == nil {
-		h.importNames = map[string]bool{}
-	}
-	h.importNames[strings.Clone(node)] = true
-	return node
 }
 
 // importStored tells the importer that its batch is stored. mu is held.

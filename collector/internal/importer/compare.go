@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -22,9 +20,6 @@ type line struct {
 	// claims says that its node= is another host than the one that imports it.
 	claims bool
 }
-
-// manyHosts is from how many hosts in a chunk on all hosts' events of its time are compared in one go.
-const manyHosts = 16
 
 // compare goes through the chunks that wait.
 func (s *Session) compare(ctx context.Context) error {
@@ -44,6 +39,9 @@ func (s *Session) compare(ctx context.Context) error {
 	last := s.chunks[len(s.chunks)-1]
 	s.chunks, s.size = s.chunks[:0], 0
 	s.lines = lines
+	if s.err != nil {
+		return s.err
+	}
 	if last.end <= s.from {
 		for i := range lines {
 			s.consumed.add(lines[i].key)
@@ -79,11 +77,26 @@ func (s *Session) line(text []byte, node string) (l line) {
 	if h == nil {
 		h = s.newHost(string(name))
 	}
-	if l.rec.Node == nil && len(h.raw) > 0 {
+	switch {
+	case l.rec.Node != nil:
+	case len(h.raw) == 0: // nothing would say any more whose it is, and events of two hosts would be one
+		s.fail(apartError(name))
+		return l
+	default:
 		l.rec.Node = h.raw
 	}
 	l.host, l.key = h, s.keyOf(h, &l.rec)
 	return l
+}
+
+// ErrHosts is returned where records come that do not name their host, and it is none of those that a collector tells apart.
+var ErrHosts = errors.New("records that do not name their host would be stored as if they were of any")
+
+func apartError(name []byte) error {
+	if len(name) > store.MaxName {
+		return fmt.Errorf("%w: the name %.80q… is longer than the %d bytes that a host's may have: give another one (--node)", ErrHosts, name, store.MaxName)
+	}
+	return fmt.Errorf("%w: %q is one host more than max_hosts: raise it, and begin the import again: it goes on where it was", ErrHosts, name)
 }
 
 // keyOf is the key of a host's record. Of hosts that are not told apart it has the name that stands in the record, as
@@ -101,7 +114,7 @@ func (s *Session) newHost(node string) *host {
 	h := &host{name: s.cfg.Host} // which it has proved: as of those that send, it is told apart however many others there are
 	switch {
 	case h.name == "":
-		h.name = s.cfg.Target.ImportName(node)
+		h.name, h.alike = s.cfg.Target.ImportName(node)
 	case len(s.hosts) >= mostClaims:
 		node = h.name // its claims are not told apart any more
 		if h := s.hosts[node]; h != nil {
@@ -177,75 +190,4 @@ func (s *Session) take(ctx context.Context, lines []line, isNew func(l *line, st
 	err = s.cut(ctx)
 	s.fail(err)
 	return err
-}
-
-// span is the time of a host's records.
-type span struct{ from, to int64 }
-
-// had returns how many of each of the records are stored: those of the present session's batches that may have records
-// of the present file left out.
-func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error) {
-	if len(lines) == 0 {
-		return map[key]uint32{}, nil
-	}
-	spans := map[*host]span{}
-	all := span{}
-	for i := range lines {
-		ms := lines[i].rec.Ms()
-		x, ok := spans[lines[i].host]
-		if !ok {
-			x = span{ms, ms}
-		}
-		spans[lines[i].host] = span{min(x.from, ms), max(x.to, ms)}
-		if i == 0 {
-			all = span{ms, ms}
-		}
-		all = span{min(all.from, ms), max(all.to, ms)}
-	}
-	found := map[key]uint32{}
-	wanted := map[key]bool{}
-	var rec record.Record
-	look := func(q *query.Query) error {
-		err := s.cfg.Target.Scan(ctx, q, func(ev *event.Event) error {
-			if ev.Batch > s.since && (s.own[ev.Batch] || ev.Batch == s.number.Load()) { // numbered before it is found
-				return nil
-			}
-			if len(wanted) == 0 {
-				for i := range lines {
-					wanted[lines[i].key] = true
-				}
-			}
-			for i := range ev.Records {
-				rec = ev.Records[i]
-				if k := s.keys.of(ev.Node, &rec); wanted[k] { // others' events, too: the name may be a pattern
-					found[k]++
-				}
-			}
-			return nil
-		})
-		if errors.Is(err, store.ErrDamaged) || errors.Is(err, head.ErrBehind) { // what cannot be read is not stored, as far as can be told
-			return nil
-		}
-		return err
-	}
-	if len(spans) > manyHosts || s.cfg.Host != "" {
-		q := &query.Query{StartMs: all.from, EndMs: all.to}
-		if s.cfg.Host != "" { // it has others' names for events of its own only
-			q.Nodes = []string{s.cfg.Host}
-		}
-		if err := look(q); err != nil {
-			return nil, fmt.Errorf("compare with what is stored: %w", err)
-		}
-		return found, nil
-	}
-	for h, x := range spans {
-		q := &query.Query{StartMs: x.from, EndMs: x.to}
-		if h.name != "" {
-			q.Nodes = []string{h.name}
-		}
-		if err := look(q); err != nil {
-			return nil, fmt.Errorf("compare with what is stored: %w", err)
-		}
-	}
-	return found, nil
 }

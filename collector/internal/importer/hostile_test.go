@@ -82,7 +82,7 @@ func TestStaysOpen(t *testing.T) {
 // full is a head that tells no more hosts apart.
 type full struct{ *head.Head }
 
-func (full) ImportName(string) string { return "" }
+func (full) ImportName(string) (string, []string) { return "", nil }
 
 // TestProvedNameStays: what a host imports is kept under the name that it has proved where no more hosts are told apart, too.
 func TestProvedNameStays(t *testing.T) {

@@ -1,13 +1,15 @@
 package importer
 
 import (
+	"bytes"
 	"hash/maphash"
 
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// key stands for a record of a host: its time and serial as they are, and a hash of host, type and text. The
-// hash has a seed of the process, so nobody can make two records with one key.
+// key stands for a record of a host: its time and serial as they are, and a hash of host (as event.FoldName has it), type and text.
+// The hash has a seed of the process, so nobody can make two records with one key.
 type key struct {
 	ms     int64
 	serial uint64
@@ -15,11 +17,18 @@ type key struct {
 }
 
 // keyer makes keys.
-type keyer struct{ h maphash.Hash }
+type keyer struct {
+	h      maphash.Hash
+	host   []byte // the last one
+	folded string // as event.FoldName has it
+}
 
 func (k *keyer) of(host []byte, r *record.Record) key {
+	if !bytes.Equal(host, k.host) {
+		k.host, k.folded = append(k.host[:0], host...), event.FoldName(string(host))
+	}
 	k.h.Reset()
-	_, _ = k.h.Write(host)
+	_, _ = k.h.WriteString(k.folded)
 	_ = k.h.WriteByte(0)
 	_, _ = k.h.Write(r.TypeName)
 	_ = k.h.WriteByte(0)

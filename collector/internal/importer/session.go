@@ -20,8 +20,11 @@ import (
 type Target interface {
 	// Scan finds what is stored, in memory too.
 	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
-	// ImportName returns the name under which events of a node are stored.
-	ImportName(node string) string
+	// ImportName returns the name under which events of a node are stored, "" where it is not told apart from others, and
+	// those of hosts whose names differ from that in case only. A name is kept for the node until LeaveImportNames.
+	ImportName(node string) (name string, alike []string)
+	// LeaveImportNames says that names which were given out, and are of no batch, are not used.
+	LeaveImportNames()
 	// Import stores a batch and returns its number once it is durable.
 	Import(ctx context.Context, in head.Imported) (batch uint64, err error)
 	// Imports is the store's half.
@@ -107,9 +110,10 @@ type Session struct {
 
 // host is one under whose name records are stored.
 type host struct {
-	name string
-	raw  []byte
-	asm  *event.Assembler
+	name  string
+	raw   []byte
+	alike []string // names of other hosts that differ from it in case only
+	asm   *event.Assembler
 }
 
 type stored struct {
@@ -228,6 +232,9 @@ func (s *Session) takeUp(ctx context.Context) error {
 		}
 	}
 	s.reopen = nil
+	if s.err != nil {
+		return s.err
+	}
 	s.skip(-int64(len(lines))) // they are counted now
 	return s.take(ctx, lines, func(l *line, stored uint32) bool { return stored < max(1, s.consumed.of(l.key)) })
 }
@@ -343,6 +350,7 @@ func (s *Session) over(ctx context.Context) (importing.Sum, error) {
 		sum = s.kept
 	}
 	s.fail(errOver)
+	s.cfg.Target.LeaveImportNames()
 	if !s.cfg.Dry {
 		err = errors.Join(err, s.store.EndImport(ctx, s.cfg.Name))
 	}
