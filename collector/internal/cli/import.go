@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
@@ -35,7 +37,8 @@ that was interrupted goes on where it was when the same command is given again; 
 is read.
 
 The collector that has the store imports while it runs, for root and its own user; where none runs, the command opens
-the store itself. With --server, logs of this machine go to a collector on another one, for a certificate of the role
+the store itself. Where that collector was killed, what it accepted last goes into the store then, by the configuration that
+--config names, its own. With --server, logs of this machine go to a collector on another one, for a certificate of the role
 admin. What is imported is no sign of life of a host, and is in no account of its completeness.
 
 Exit codes: 0 done, 1 done, but some of it could not be read, or taken back, 2 not done, or interrupted.`
@@ -46,6 +49,7 @@ type importFlags struct {
 	importing.Command
 	program        *program
 	node, nodeFrom string
+	config         string // of the store's collector
 }
 
 func (p *program) importCommand() *cobra.Command {
@@ -67,8 +71,9 @@ func (p *program) importCommand() *cobra.Command {
 	addWhere(cmd, &f.where)
 	fl.StringVar(&f.node, "node", "", "the host of records that name none")
 	fl.StringVar(&f.nodeFrom, "node-from", "", "a pattern of paths in which {node} is the host of records that name none")
+	fl.StringVar(&f.config, "config", "", "the configuration of the store's collector, where that does not run (and the store, without --store)")
 	f.AddFlags(cmd)
-	completion.Flags(cmd, map[string]option.Words{"store": option.Folders, "api": option.Files, "tls-ca": option.Files, "tls-cert": option.Files, "tls-key": option.Files, "format": option.These("text", "json")})
+	completion.Flags(cmd, map[string]option.Words{"config": option.Files, "store": option.Folders, "api": option.Files, "tls-ca": option.Files, "tls-cert": option.Files, "tls-key": option.Files, "format": option.These("text", "json")})
 	return cmd
 }
 
@@ -77,6 +82,8 @@ func (f *importFlags) check(args []string) error {
 	switch {
 	case f.store != "" && f.api != "":
 		return errors.New("--store and --api: only one of them can be asked")
+	case f.config != "" && (f.api != "" || f.server != ""):
+		return errors.New("--config is for a store whose collector does not run: it goes with neither --api nor --server")
 	case (f.List || f.Undo != "") && (f.node != "" || f.nodeFrom != ""):
 		return errors.New("--list and --undo go with no option of an import")
 	}
@@ -104,6 +111,11 @@ func (f *importFlags) run(ctx context.Context, args []string) (code int) {
 			return importing.ExitNotDone
 		}
 	}
+	of, err := f.collector()
+	if err != nil {
+		f.Complain("%v", err)
+		return importing.ExitNotDone
+	}
 	client, dir, err := f.where.client(ctx)
 	if err != nil {
 		f.Complain("%v", err)
@@ -118,7 +130,7 @@ func (f *importFlags) run(ctx context.Context, args []string) (code int) {
 		f.Complain("the store %s belongs to the user with uid %d, who could not read what is made there now: start the collector, which then imports what this command reads, or run this as that user", dir, uid)
 		return importing.ExitNotDone
 	}
-	o, err := server.OpenImports(dir, f.Dry || f.List, log)
+	o, err := server.OpenImports(dir, f.Dry || f.List, of, log)
 	if err != nil {
 		f.Complain("%v", err)
 		return importing.ExitNotDone
@@ -130,6 +142,29 @@ func (f *importFlags) run(ctx context.Context, args []string) (code int) {
 		}
 	}()
 	return f.by(ctx, cfg, offline{o})
+}
+
+// collector reads the configuration of the store's collector, which also says where the store is; nil: none is given.
+func (f *importFlags) collector() (*server.Config, error) {
+	if f.config == "" {
+		return nil, nil
+	}
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	newOptions().table().AddFlags(flags)
+	if err := flags.Set("config", f.config); err != nil {
+		return nil, err
+	}
+	o, _, err := configure(flags)
+	if err != nil {
+		return nil, err
+	}
+	if f.store == "" {
+		f.store = cmp.Or(o.server.StoreFolder, o.server.Store)
+		if err := f.where.check(); err != nil {
+			return nil, err
+		}
+	}
+	return &o.server, nil
 }
 
 func (f *importFlags) by(ctx context.Context, cfg oldlogs.Config, t importing.Target) int {

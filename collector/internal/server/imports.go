@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -17,14 +14,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/importer"
-	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
-	"github.com/auditfleet/auditfleet/pkg/daemonrec"
-	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/importing"
-	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 var _ api.Importer = (*imports)(nil)
@@ -296,91 +287,4 @@ func (i *imports) held(ctx context.Context, parts []store.Part) error {
 		}
 	}
 	return nil
-}
-
-// OfflineImports are the imports of a store that no collector has.
-type OfflineImports struct {
-	imports
-	journal *journal.Journal
-	made    string // a folder for an empty store; "": none was made
-}
-
-// leastFree is how much of the disk an import leaves free where no collector says it.
-const leastFree = 512 << 20
-
-// OpenImports opens a store that no collector has, to import into it. What the journal has goes into the store, as when a
-// collector starts. A store that is not there is made. With dry nothing is changed. Errors: store.ErrInUse, and where the
-// store's folder has none to be in.
-func OpenImports(dir string, dry bool, log hclog.Logger) (_ *OfflineImports, err error) {
-	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return 0 }}}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		_, err = os.Stat(filepath.Dir(filepath.Clean(dir))) // a store is made where a slip is unlikely
-	}
-	if err != nil {
-		return nil, explain(err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, o.Close())
-		}
-	}()
-	if dry && len(entries) == 0 { // nothing is there to compare with, and nothing is to be made there
-		if o.made, err = os.MkdirTemp("", "collector-import-"); err != nil {
-			return nil, err
-		}
-		dir, dry = o.made, false
-	}
-	if o.store, err = engine.Open(engine.Options{Dir: dir, ReadOnly: dry, Logger: log}); err != nil {
-		return nil, explain(err)
-	}
-	jo := journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: o.store.ID(), Known: o.store.Journal()}
-	ho := head.Options{Place: o.store, Events: o.store, Logger: log}
-	if dry {
-		o.head, err = head.OpenReadOnly(ho, jo)
-	} else {
-		free := func() (free, total uint64, err error) { return fsys.OS.Space(dir) }
-		o.room = func() error {
-			if n, _, err := free(); err == nil && n < leastFree {
-				return fmt.Errorf("%d MiB are free on the store's disk: nothing more is imported: make room, and begin the import again: it goes on where it was", n>>20)
-			}
-			return nil
-		}
-		w := space.New(space.Config{Space: free, Log: log})
-		jo.SegmentBytes, ho.TableBytes = w.SegmentBytes(), w.TableBytes()
-		jo.Changed = func(k seglog.Known, found []seglog.Damage) error { return keepJournal(o.store, k, found) }
-		var rec *seglog.Recovery
-		if o.journal, rec, err = journal.Open(jo); err == nil {
-			logRecovery(log, rec)
-			ho.Journal = o.journal
-			o.head, err = head.Open(ho)
-		}
-	}
-	if err != nil {
-		return nil, explain(err)
-	}
-	o.keep = hold.NewKeep(hold.Open(fsys.OS, dir, o.store), o.store, o.head.Also)
-	return o, nil
-}
-
-// Close ends what was begun in good order.
-func (o *OfflineImports) Close() (err error) {
-	if o.head != nil {
-		err = o.head.Close()
-	}
-	if o.journal != nil {
-		err = errors.Join(err, o.journal.Close())
-	}
-	if o.store != nil {
-		err = errors.Join(err, o.store.Close())
-	}
-	if o.made != "" {
-		err = errors.Join(err, os.RemoveAll(o.made))
-	}
-	return err
-}
-
-// Self is who runs this process, as the fields of a record.
-func Self() string {
-	return fmt.Sprintf("auid=%s uid=%d pid=%d", daemonrec.ProcessID("self", "loginuid"), os.Getuid(), os.Getpid())
 }

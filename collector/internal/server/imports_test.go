@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/pkg/importing"
@@ -141,4 +145,41 @@ func TestImportsByTurns(t *testing.T) {
 		t.Errorf("%s is next", host)
 	}
 	all.Wait()
+}
+
+// TestImportReplays: what a killed collector had accepted becomes, beside an import, the events of the hosts that it would have made
+// them of: a name that its sender may not use is not taken from the host that has it.
+func TestImportReplays(t *testing.T) {
+	t.Parallel()
+	trust := filepath.Join(t.TempDir(), "trusted")
+	if err := os.WriteFile(trust, []byte("web1 192.0.2.1\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(shortDir(t))
+	cfg.TrustedSenders, cfg.API = trust, shortDir(t)+".api"
+	r := start(t, cfg)
+	exchange(t, r.dial(), 1, userRecord("web1", 1))
+	killed := t.TempDir()
+	if err := os.CopyFS(killed, os.DirFS(cfg.Store)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenImports(killed, false, nil, hclog.NewNullLogger()); !errors.Is(err, errReplay) {
+		t.Fatalf("without its configuration: %v", err)
+	}
+	own := testConfig(killed)
+	own.TrustedSenders = trust
+	for _, of := range []*Config{&own, nil} { // by then nothing is to be replayed
+		o, err := OpenImports(killed, false, of, hclog.NewNullLogger())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for node, want := range map[string]int{"web1": 0, "127.0.0.1": 1} {
+			if got := raws(t, o.head.Scan, node); len(got) != want {
+				t.Errorf("%s has %q", node, got)
+			}
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/roster"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/collector/internal/trusted"
@@ -91,26 +92,19 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		s.senders = &roster.Senders{}
 		onSenders = s.senders.Add
 	}
-	h, err := head.Open(head.Options{
-		OnSenders: onSenders,
-		OnStore: func(err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if replaying && fsys.NoRoom(err) {
-				s.roomForReplay()
-			}
-		},
-		Journal: s.journal, Place: s.store, Events: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
-		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
-		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.space.OpenBytes(s.cfg.OpenTotal)),
-		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
-		TableBytes: s.space.TableBytes(),
-		NewNames:   s.cfg.NewNames,
-		MayName:    mayName(trust), OwnName: s.cfg.Node, OwnAddr: ownAddr(s.cfg.Now),
-		OnEvent: s.fanout.Add, Awaited: s.fanout.Active,
-		OnNotice: s.own.Notice,
-		Stop:     s.cfg.Stop,
-	})
+	o := headOptions(&s.cfg, trust, s.space)
+	o.OnSenders = onSenders
+	o.OnStore = func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if replaying && fsys.NoRoom(err) {
+			s.roomForReplay()
+		}
+	}
+	o.Journal, o.Place, o.Events, o.Logger = s.journal, s.store, s.store, s.cfg.Log.Named("head")
+	o.OnEvent, o.Awaited = s.fanout.Add, s.fanout.Active
+	o.OnNotice, o.Stop = s.own.Notice, s.cfg.Stop
+	h, err := head.Open(o)
 	mu.Lock()
 	replaying = false
 	mu.Unlock()
@@ -125,6 +119,17 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		s.cfg.Log.Info("replayed the journal", "records", n)
 	}
 	return nil
+}
+
+// headOptions are those by which records become events of hosts: with others the same journal is replayed otherwise.
+func headOptions(cfg *Config, trust *trusted.Senders, w *space.Watcher) head.Options {
+	return head.Options{
+		Now: cfg.Now, EventTimeout: cfg.EventTimeout, MaxHosts: cfg.MaxHosts, NewNames: cfg.NewNames,
+		MaxOpenBytesHost: int(cfg.OpenPerHost), MaxOpenBytes: int(w.OpenBytes(cfg.OpenTotal)),
+		MaxOpenEventsHost: cfg.OpenEvents, MaxOpenEvents: cfg.OpenEventsIn, MaxOpenAge: cfg.OpenAge,
+		TableBytes: w.TableBytes(),
+		MayName:    mayName(trust), OwnName: cfg.Node, OwnAddr: ownAddr(cfg.Now),
+	}
 }
 
 // roomForReplay drops the oldest day for a journal that cannot be replayed for want of room, where the disk is to be
