@@ -84,12 +84,6 @@ func (h *Hold) IsHost() bool {
 	return err == nil && !days
 }
 
-// OfDay reports whether the hold is on a day.
-func (h *Hold) OfDay(d store.Day) bool {
-	first, last, days, err := daysOf(h.What)
-	return err == nil && days && first <= d && d <= last
-}
-
 // OfDays reports whether the hold is on a day from one to another, both included.
 func (h *Hold) OfDays(from, to store.Day) bool {
 	first, last, days, err := daysOf(h.What)

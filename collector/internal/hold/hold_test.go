@@ -40,7 +40,7 @@ func part(day string, n int) *store.PartStats {
 	if err != nil {
 		panic(err)
 	}
-	return &store.PartStats{Part: store.Part{Day: d, N: n}, LastID: 1}
+	return &store.PartStats{Part: store.Part{Day: d, N: n}, LastID: 1, Received: d}
 }
 
 // events has the hosts of parts.
@@ -134,6 +134,22 @@ func TestWhyLate(t *testing.T) {
 		p.Compacted, p.Received = true, part(received, 1).Day
 		if got := k.Why(context.Background(), p) != ""; got != want {
 			t.Errorf("what was received last on %s is on hold: %v, want %v", received, got, want)
+		}
+	}
+}
+
+// An import's events happened on other days than they came: none is taken back whose day is on hold.
+func TestWhyImported(t *testing.T) {
+	t.Parallel()
+	s := Open(fsys.OS, t.TempDir(), &kept{})
+	mustChange(t, s, Change{Add: []string{"2023-05-01..2023-05-07"}})
+	k := NewKeep(s, events{}, func() map[string]string { return nil })
+	for days, want := range map[[2]string]bool{{"2023-04-01", "2023-04-30"}: false, {"2023-04-01", "2023-05-01"}: true, {"2023-05-07", "2023-06-01"}: true, {"2023-01-01", "2023-12-31"}: true, {"2023-05-08", "2023-05-08"}: false} {
+		p := part("2026-11-17", 2)
+		p.Imported, p.Events = true, 2
+		p.MinMs, p.MaxMs = part(days[0], 1).Day.Time().UnixMilli(), part(days[1], 1).Day.Time().UnixMilli()+1
+		if got := k.Why(context.Background(), p) != ""; got != want {
+			t.Errorf("%v is on hold: %v, want %v", days, got, want)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
@@ -92,10 +93,7 @@ func (o *hostsOf) any(hosts []string) bool {
 // holds reports whether a hold is on a part; also adds to its hosts what those count as, too.
 func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hostsOf, also func([]string) []string) bool {
 	if !h.IsHost() {
-		if p.Compacted { // its events happened on its day, and were received on any from then to Received
-			return h.OfDays(min(p.Day, p.Received), max(p.Day, p.Received))
-		}
-		return h.OfDay(p.Day)
+		return h.ofPart(p)
 	}
 	if !of.known {
 		of.known = true
@@ -105,6 +103,14 @@ func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hosts
 	}
 	// "" has the events of many hosts, which are not told apart.
 	return of.err != nil || slices.ContainsFunc(of.names, func(name string) bool { return name == "" || h.OfHost(name) })
+}
+
+// ofPart reports whether a hold is on a day on which a part's events were received, or may have happened as far as its place says it.
+func (h *Hold) ofPart(p *store.PartStats) bool {
+	if p.Imported && p.Events > 0 && h.OfDays(store.DayOf(time.UnixMilli(p.MinMs)), store.DayOf(time.UnixMilli(p.MaxMs))) {
+		return true
+	}
+	return h.OfDays(min(p.Day, p.Received), max(p.Day, p.Received))
 }
 
 // withAlso adds to hosts those that their records count as, too.

@@ -108,6 +108,7 @@ type PartStats struct {
 	Sealed                          bool // it is not being written
 	Received                        Day  // the last day on which its events were received
 	Compacted                       bool // its events happened on its day, as far as their hosts' clocks are trusted; else they were received on it
+	Imported                        bool // its events are an import's, and happened at any time from MinMs to MaxMs
 	// Class is the name of the class of retention that its events are of; "" where it was not divided by classes, Undivided where they may be of any.
 	Class string
 }

@@ -415,7 +415,7 @@ func (p *partition) withBytes(id uint64, fn func(b []byte) error) error {
 // takes, holes not counted: the filesystem is asked, so Store.mu is not held.
 func (v *partView) stats() store.PartStats {
 	p := v.p
-	d := store.PartStats{Part: p.part, Received: p.part.Day, Compacted: v.compacted != nil, LastID: lastBatch(v.entries)}
+	d := store.PartStats{Part: p.part, Received: p.part.Day, Compacted: v.compacted != nil, Imported: p.ofImport(), LastID: lastBatch(v.entries)}
 	if d.Compacted {
 		d.Received = v.compacted.Received
 		d.Class = v.compacted.Class
