@@ -35,6 +35,8 @@ type Command struct {
 	OneHost bool
 	// Wait says that an import waits until the others have had their turn.
 	Wait bool
+	// Reread is Config.Reread.
+	Reread bool
 
 	out, err io.Writer
 	json     *jsonLines     // nil: text
@@ -64,7 +66,7 @@ func (c *Command) Check(paths []string) error {
 		return errors.New("--list, --undo NAME and PATHs are different things to do: give one of them")
 	case c.Reason != "" && c.Undo == "":
 		return errors.New("--reason goes with --undo NAME")
-	case (c.List || c.Undo != "") && (c.Name != "" || c.Dry):
+	case (c.List || c.Undo != "") && (c.Name != "" || c.Dry || c.Reread):
 		return errors.New("--list and --undo go with no option of an import")
 	case !c.List && c.Undo == "" && len(paths) == 0:
 		return errors.New("nothing to import: give files or folders, or --list, or --undo NAME")
@@ -213,5 +215,5 @@ func (c *Command) once(ctx context.Context, set *oldlogs.Set, name string, t Tar
 	begin := time.Now()
 	end := terminal.Status(c.err, func() string { return progress(set, begin) })
 	defer end()
-	return Read(ctx, set, sink, Config{Done: c.done})
+	return Read(ctx, set, sink, Config{Done: c.done, Reread: c.Reread})
 }

@@ -16,15 +16,20 @@ const chunkBytes = 120 << 10 // less than a message from another machine may hav
 type Config struct {
 	// Done is told of each file.
 	Done func(Done)
+	// Reread has files be read again of which the store knows all records, or the first ones: damage may have taken these.
+	Reread bool
 	// ChunkBytes is how much text is handed over at once.
 	ChunkBytes int
 }
 
 // Read reads the logs and hands their records to the sink. After an error of ctx, what was read so far is stored.
 func Read(ctx context.Context, set *oldlogs.Set, sink Sink, cfg Config) (Sum, error) {
-	known, err := sink.Known(ctx)
-	if err != nil {
-		return Sum{}, err
+	var known []Known
+	if !cfg.Reread {
+		var err error
+		if known, err = sink.Known(ctx); err != nil {
+			return Sum{}, err
+		}
 	}
 	r := reader{ctx: ctx, sink: ahead(sink), done: cfg.Done, chunk: cmp.Or(cfg.ChunkBytes, chunkBytes), known: map[fileKey][]Known{}, records: map[string]int64{}}
 	defer r.sink.wait()
@@ -34,7 +39,7 @@ func Read(ctx context.Context, set *oldlogs.Set, sink Sink, cfg Config) (Sum, er
 			r.known[key] = append(r.known[key], k)
 		}
 	}
-	err = set.Read(ctx, oldlogs.ReadConfig{From: r.from, Record: r.record, Done: r.end})
+	err := set.Read(ctx, oldlogs.ReadConfig{From: r.from, Record: r.record, Done: r.end})
 	if err != nil && ctx.Err() == nil {
 		return brokenOff(ctx, r.sink, err)
 	}

@@ -72,6 +72,7 @@ func (p *program) importCommand() *cobra.Command {
 	fl.StringVar(&f.node, "node", "", "the host of records that name none")
 	fl.StringVar(&f.nodeFrom, "node-from", "", "a pattern of paths in which {node} is the host of records that name none")
 	fl.StringVar(&f.config, "config", "", "the configuration of the store's collector, where that does not run (and the store, without --store)")
+	fl.BoolVar(&f.Reread, "reread", false, "read files again that an earlier import has read, and store what of them is not there any more")
 	f.AddFlags(cmd)
 	completion.Flags(cmd, map[string]option.Words{"config": option.Files, "store": option.Folders, "api": option.Files, "tls-ca": option.Files, "tls-cert": option.Files, "tls-key": option.Files, "format": option.These("text", "json")})
 	return cmd

@@ -28,6 +28,8 @@ type collector struct {
 	dir   string
 	store *bolt.Store
 	j     *journal.Journal
+	// reread has imports read again what the store knows.
+	reread bool
 }
 
 func newCollector(t *testing.T) *collector {
@@ -84,10 +86,7 @@ func (c *collector) try(ctx context.Context, name string, o Config, paths ...str
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if o.compareBytes > 0 {
-		return importing.Read(ctx, set, s, importing.Config{ChunkBytes: o.compareBytes / 2})
-	}
-	return importing.Read(ctx, set, s, importing.Config{})
+	return importing.Read(ctx, set, s, importing.Config{ChunkBytes: o.compareBytes / 2, Reread: c.reread})
 }
 
 // stored returns the text of all records of a host, in order.

@@ -82,14 +82,17 @@ type begun struct {
 }
 
 // recall reads the notes of all imports that the store has, to go on with one. Notes of a host are read for that host only,
-// and for it no others' of files that are not its own.
+// and for it no others' of files that are not its own. Where damage took something, no note of what it may have taken is believed: the
+// records of all files are compared.
 func recall(ctx context.Context, s store.Importer, name, host string) (*memory, error) {
 	list, err := s.Imports(ctx)
 	if err != nil {
 		return nil, err
 	}
 	m := &memory{begun: map[contentKey]begun{}}
+	lacks := len(s.Missing()) > 0
 	for _, x := range list {
+		lacks := lacks || x.Lacks
 		var last *note
 		err := s.ImportNotes(ctx, x.Name, func(_ uint64, b []byte) error {
 			n, err := decodeNote(b)
@@ -97,7 +100,7 @@ func recall(ctx context.Context, s store.Importer, name, host string) (*memory, 
 				return nil //nolint:nilerr // of a later version, or damaged: records are compared all the same
 			}
 			last = n
-			if n.Host != "" && n.Host != host {
+			if lacks || n.Host != "" && n.Host != host {
 				return nil
 			}
 			for _, k := range n.Files {
@@ -117,7 +120,7 @@ func recall(ctx context.Context, s store.Importer, name, host string) (*memory, 
 			continue
 		}
 		m.unfinished = !last.Ended
-		if last.Host != "" && last.Host != host {
+		if lacks || last.Host != "" && last.Host != host {
 			continue
 		}
 		for _, k := range last.Begun {

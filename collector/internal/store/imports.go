@@ -29,11 +29,14 @@ type Imported struct {
 	MinMs, MaxMs    int64  // of its events; 0 when there are none
 	First, Last     uint64 // batches, those without events too
 	Writing         bool   // an importer is at work on it
+	Lacks           bool   // damage took events of it: its notes say more than is there
 }
 
 // Importer is a Store that keeps imports. Append takes batches with an Import; they go to the
 // import's part, and Day is only that of a part that is begun for it.
 type Importer interface {
+	// Missing returns an error for each thing that answers may lack.
+	Missing() []error
 	// Imports lists the imports that can be taken back, by their first batch.
 	Imports(ctx context.Context) ([]Imported, error)
 	// ImportNotes calls fn with the notes of an import's batches that are stored, oldest first.

@@ -139,6 +139,7 @@ func (p *partition) checkImport(tx *bbolt.Tx) (err error) {
 	if p.imported, err = layout.DecodeImport(tx.Bucket(layout.BucketMarks).Get(layout.KeyImport)); err != nil || !p.ofImport() {
 		return err
 	}
+	p.lacks = tx.Bucket(layout.BucketMarks).Get(layout.KeyLacks) != nil
 	p.place, p.brought = p.lastEntry(), time.Now()
 	if info, err := os.Stat(p.path); err == nil {
 		p.brought = info.ModTime()
@@ -314,7 +315,7 @@ func (s *Store) Imports(ctx context.Context) ([]store.Imported, error) {
 			x.MinMs = d.MinMs
 		}
 		x.MaxMs, x.Last = max(x.MaxMs, d.MaxMs), max(x.Last, v.place)
-		x.Writing = x.Writing || v.p.canWrite()
+		x.Writing, x.Lacks = x.Writing || v.p.canWrite(), x.Lacks || v.p.lacks
 		first, err := v.p.firstNote()
 		if first > 0 && (x.First == 0 || first < x.First) {
 			x.First = first

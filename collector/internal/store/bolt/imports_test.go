@@ -2,12 +2,17 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -89,14 +94,12 @@ func TestImportDamaged(t *testing.T) {
 	}
 	must(t, s.Close())
 	path := layout.PartitionPath(dir, store.Part{Day: day, N: 1})
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	db, err := bbolt.Open(path, 0o600, nil)
 	must(t, err)
-	page := make([]byte, os.Getpagesize())
-	_, err = f.WriteAt(page, 0) // both of bbolt's first pages
-	must(t, err)
-	_, err = f.WriteAt(page, int64(len(page)))
-	must(t, err)
-	must(t, f.Close())
+	must(t, db.Update(func(tx *bbolt.Tx) error { // one batch is gone, and of another one only the index
+		return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(layout.GroupKey(2)), tx.Bucket(layout.BucketCatalog).Put(layout.GroupKey(3), []byte("none")))
+	}))
+	must(t, db.Close())
 	s = open(t, Options{Dir: dir})
 	if len(s.Missing()) == 0 {
 		t.Error("nothing is missing")
@@ -104,4 +107,20 @@ func TestImportDamaged(t *testing.T) {
 	tab := store.NewTable()
 	tab.Add("a", storetest.Parse("a", "type=USER_END msg=audit(1763000000.001:1): x=1"))
 	must(t, s.Append(ctx, &store.Batch{ID: 4, Day: day, Events: tab, Import: &store.Import{Name: "old", Note: []byte("n")}}))
+	must(t, s.Close())
+	aside, err := filepath.Glob(path + ".corrupt-*")
+	must(t, err)
+	for _, name := range aside {
+		must(t, os.Remove(name))
+	}
+	s = open(t, Options{Dir: dir})
+	list, err := s.Imports(ctx)
+	if err != nil || len(list) != 1 || !list[0].Lacks || len(s.Missing()) > 0 {
+		t.Errorf("once what was set aside is removed: %+v, %v, missing %v", list, err, s.Missing())
+	}
+	if rep, err := raw.Open(path, store.Part{Day: day, N: 1}, false); err != nil || len(rep.Findings) > 0 || !rep.Lacks {
+		t.Errorf("%+v, %v", rep, err)
+	} else {
+		must(t, rep.Close())
+	}
 }

@@ -163,7 +163,9 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 	if tree.Incomplete { // there may be more, of whatever times
 		of = manifest.Loss{Records: of.Records}
 	}
-	return of, lost, lost == 0 && !tree.Incomplete, tree.CopyTo(context.Background(), to, nil)
+	whole = lost == 0 && !tree.Incomplete
+	tree.Lacks = tree.Lacks || !whole
+	return of, lost, whole, tree.CopyTo(context.Background(), to, nil)
 }
 
 // addExtent adds a group that cannot be read to what is lost.

@@ -9,6 +9,7 @@ import (
 // A partition of an import has its name among its marks, and notes of its batches.
 var (
 	KeyImport   = []byte("import")
+	KeyLacks    = []byte("lacks")  // events of it could not be read when it was put back; without a value but its checksum
 	BucketNotes = []byte("import") // by GroupKey: what the importer remembers with a batch
 )
 

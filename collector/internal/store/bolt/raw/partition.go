@@ -30,6 +30,7 @@ type Partition struct {
 	Ledger     []store.KV // by key, their checksums checked
 	Seals      []store.KV // leaves of batches, by key, their checksums checked
 	Import     string     // the import that it is of; "" for what senders sent
+	Lacks      bool       // damage took some of what was imported
 	Notes      []store.KV // what an import remembered with batches, by key, their checksums checked
 	Groups     []Group    // by ID
 	Findings   []Finding  // about its pages and values
@@ -214,6 +215,9 @@ func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 		p.ID, err = layout.DecodeID(e.Value)
 	case string(layout.KeyImport):
 		p.Import, err = layout.DecodeImport(e.Value)
+	case string(layout.KeyLacks):
+		_, err = layout.CutSum(e.Key, e.Value)
+		p.Lacks = true
 	case string(layout.KeyState):
 		p.State = e.Value
 		if _, err = layout.DecodeState(e.Value); err != nil {
@@ -353,6 +357,11 @@ func (p *Partition) copyRest(tx *bbolt.Tx) error {
 	if p.Import != "" {
 		if err := tx.Bucket(layout.BucketMarks).Put(layout.KeyImport, layout.EncodeImport(p.Import)); err != nil {
 			return err
+		}
+		if p.Lacks {
+			if err := tx.Bucket(layout.BucketMarks).Put(layout.KeyLacks, layout.AddSum(layout.KeyLacks, nil)); err != nil {
+				return err
+			}
 		}
 		bkt, err := tx.CreateBucketIfNotExists(layout.BucketNotes)
 		if err != nil {
