@@ -39,10 +39,12 @@ type Command struct {
 	Reread bool
 
 	out, err io.Writer
-	json     *jsonLines     // nil: text
-	shown    map[string]int // how many files were named, by why
-	damaged  int64          // files
-	unnamed  int64          // records
+	json     *jsonLines       // nil: text
+	shown    map[string]int   // how many files were named, by why
+	damaged  int64            // files
+	unnamed  int64            // records
+	others   map[string]int64 // lines that are no records, by file
+	other    string           // the place of the first of them
 	waited   bool
 }
 
@@ -76,7 +78,7 @@ func (c *Command) Check(paths []string) error {
 
 // Start says where to write.
 func (c *Command) Start(out, errs io.Writer) {
-	c.out, c.err, c.shown = out, errs, map[string]int{}
+	c.out, c.err, c.shown, c.others = out, errs, map[string]int{}, map[string]int64{}
 	if c.Format == "json" {
 		c.json = newJSONLines(terminal.GuardAs(out, terminal.JSON))
 	}

@@ -129,6 +129,12 @@ func (c *Command) done(d Done) {
 			c.damaged++
 			c.Complain("%s: %d lines are longer than 256 KiB, and passed over", terminal.Clean(d.Path), d.TooLong)
 		}
+		if d.Other > 0 {
+			c.others[d.Path] = d.Other
+			if c.other == "" {
+				c.other = fmt.Sprintf("%s:%d", d.Path, d.OtherLine)
+			}
+		}
 		if d.Unnamed > 0 {
 			c.unnamed += d.Unnamed
 			c.Complain("%s: %d records name no host, and are passed over: say whose they are by --node NAME", terminal.Clean(d.Path), d.Unnamed)
@@ -141,6 +147,9 @@ func (c *Command) done(d Done) {
 		}
 		if torn != "" {
 			line["torn"] = torn
+		}
+		if d.Summary != nil && d.Other > 0 {
+			line["other"], line["other_line"] = d.Other, d.OtherLine
 		}
 		c.json.line(line)
 	}
@@ -206,6 +215,13 @@ func (c *Command) summary(name string, sum Sum, read int64, took time.Duration, 
 	seconds := max(took.Seconds(), 0.001)
 	fmt.Fprintf(c.out, "%s: %d files, %d records: %d %s, %d skipped, for the store has them; %s in %s, %.0f records/s\n",
 		what, sum.Files, sum.Records, sum.Stored, stored, sum.Skipped, terminal.Size(uint64(read)), took.Round(10*time.Millisecond), float64(sum.Records)/seconds)
+	if len(c.others) > 0 {
+		n := int64(0)
+		for _, lines := range c.others {
+			n += lines
+		}
+		fmt.Fprintf(c.out, "%d lines of %d files are no audit records, and passed over: %s is the first\n", n, len(c.others), terminal.Clean(c.other))
+	}
 	if sum.Claims > 0 {
 		fmt.Fprintf(c.out, "%d records have another host's name: they are kept under the name that this host has proved, and `collector search --mismatch` finds them\n", sum.Claims)
 	}

@@ -45,6 +45,8 @@ type Summary struct {
 	Content Content // of all that could be read, but for a last line that is not taken
 	Records int64   // also those before ReadConfig.From
 	Other   int64   // lines that are no records
+	// OtherLine is the number of the first of these, from 1; 0: there is none.
+	OtherLine int64
 	TooLong int64   // lines of more than 256 KiB, which are passed over
 	Torn    Torn    // what became of a last line that has no newline; "": there is none, or it is in Damage
 	// First and Last are the least and the greatest time of a record, in milliseconds
@@ -137,6 +139,7 @@ type lineReader struct {
 	node   []byte // the file's
 	from   int64
 	record func(e *Entry) error
+	number int64 // of the line, from 1
 	failed error // of reading the file
 }
 
@@ -144,8 +147,8 @@ type lineReader struct {
 // ctx or of record.
 func (l *lineReader) run(ctx context.Context) (torn []byte, err error) {
 	l.entry.Record = &record.Record{}
-	for n := 0; ; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
+	for l.number = 1; ; l.number++ {
+		if l.number%1024 == 0 && ctx.Err() != nil {
 			return nil, fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
 		}
 		line, err := l.b.ReadSlice('\n')
@@ -191,7 +194,9 @@ func (l *lineReader) line(line []byte) error {
 	}
 	r := l.entry.Record
 	if _ = r.Parse(line); !r.IsRecord() {
-		l.sum.Other++
+		if l.sum.Other++; l.sum.OtherLine == 0 {
+			l.sum.OtherLine = l.number
+		}
 		return nil
 	}
 	l.sum.Records++

@@ -129,7 +129,7 @@ func TestReadDamage(t *testing.T) {
 	if s := said[1]; s.Records != 0 || s.Damage == nil || !strings.Contains(s.Damage.Error(), "gone") {
 		t.Errorf("gone: %+v", s)
 	}
-	if s := said[2]; s.Records != 2 || s.Torn != TornWaits || s.Other != 1 || s.TooLong != 1 || s.Last != 8001500 || s.Damage != nil {
+	if s := said[2]; s.Records != 2 || s.Torn != TornWaits || s.Other != 1 || s.OtherLine != 4 || s.TooLong != 1 || s.Last != 8001500 || s.Damage != nil {
 		t.Errorf("renamed: %+v", s)
 	}
 	if done, all := set.Progress(); done != all {
