@@ -141,8 +141,9 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	return s.ended(old, math.MaxInt64)
 }
 
-// put runs a batch's transaction in the day's partition, which is made when there is none.
-// appendMu is held.
+// put runs a batch's transaction in the day's partition, which is made when there is none. It may have been run before, and its commit
+// may have got an error though it is there: of the last sync, where that was refused or the disk's answer was lost. It is
+// not done twice then, and is durable once this one is: its data were before its last page. appendMu is held.
 func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash, classes []layout.Received) (*partition, error) {
 	p, err := s.writable(b.Day)
 	if err != nil {
@@ -158,6 +159,9 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventt
 		return nil, err
 	}
 	err = p.update(func(tx *bbolt.Tx) error {
+		if st, err := layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState)); err == nil && st.ID == b.ID {
+			return nil
+		}
 		if err := putLeaf(tx, b.ID, leaf); err != nil {
 			return err
 		}

@@ -2,10 +2,13 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -56,4 +59,28 @@ func dropHung(t *testing.T, name string) {
 	if n := count(); n != all-int(part.Events) {
 		t.Errorf("%d events are left of %d, %d were dropped", n, all, part.Events)
 	}
+}
+
+// Nobody who asks for what there is waits for an import's partition whose disk hangs: its file stays locked for as long.
+func TestImportOnAHungDisk(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: made(t, 4)})
+	tab := store.NewTable()
+	tab.Add("a", storetest.Parse("a", "type=USER_END msg=audit(1763000000.001:1): x=1"))
+	must(t, s.Append(t.Context(), &store.Batch{ID: 5, Day: store.DayOf(storetest.Start), Events: tab, Import: &store.Import{Name: "old", Note: []byte("n")}}))
+	list, err := s.importParts("old")
+	must(t, err)
+	list[0].mu.Lock() // as one has it that waits for a transaction
+	done := make(chan error, 1)
+	go func() {
+		s.dueNow(&store.Compaction{ImportAfter: time.Nanosecond, Today: true})
+		_, err := s.Stats(context.Background())
+		if err := s.Drop(context.Background(), list[0].part, "a test"); !errors.Is(err, store.ErrInUse) {
+			t.Errorf("what is being imported is dropped: %v", err)
+		}
+		done <- err
+	}()
+	need.Wait(t, "an answer", func() bool { return len(done) > 0 })
+	list[0].mu.Unlock()
+	must(t, <-done)
 }

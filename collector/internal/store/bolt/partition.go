@@ -56,10 +56,10 @@ type partition struct {
 	opened *opened
 	used   atomic.Int64 // when it was used last, by opened's clock
 
-	mu    sync.RWMutex // guards db, write and shut
+	mu    sync.RWMutex // guards db and shut
 	db    *bbolt.DB    // nil while the file is closed
-	write bool         // db may be written
 	shut  bool         // closed for good: it is not opened again
+	write atomic.Bool  // db is open to be written; set with mu held, asked without: mu may wait for the disk
 
 	id        seglog.ID         // of the store, as the file says; zero: it says nothing
 	compacted *layout.Compacted // its mark; nil: batches are appended to it, or were
@@ -118,7 +118,7 @@ func (p *partition) open() error {
 // otherwise; p.mu is held for writing. A file that is open to be read counts among opened,
 // and opening it may close another partition's.
 func (p *partition) openAs(write bool) error {
-	if p.db != nil && p.write == write {
+	if p.db != nil && p.write.Load() == write {
 		return nil
 	}
 	if p.shut {
@@ -129,7 +129,8 @@ func (p *partition) openAs(write bool) error {
 	}
 	return p.guard(func() error {
 		db, err := openBolt(p.path, write)
-		p.db, p.write = db, write
+		p.db = db
+		p.write.Store(err == nil && write)
 		if err == nil && !write {
 			err = p.opened.add(p)
 		}
@@ -316,18 +317,14 @@ func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
 func (p *partition) update(fn func(tx *bbolt.Tx) error) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if p.db == nil || !p.write {
+	if !p.canWrite() {
 		return fmt.Errorf("%s: %w", p.path, store.ErrReadOnly)
 	}
 	return p.guard(func() error { return p.db.Update(fn) })
 }
 
 // canWrite reports whether the file is open to be written.
-func (p *partition) canWrite() bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.db != nil && p.write
-}
+func (p *partition) canWrite() bool { return p.write.Load() }
 
 // reopen opens the file to be written, or to be read, whichever it was before. It waits
 // for transactions that run, unless it is open to be written already: a batch waits for no search in its partition.
@@ -362,6 +359,7 @@ func (p *partition) closeLocked() error {
 		return nil
 	}
 	p.opened.remove(p)
+	p.write.Store(false)
 	err := p.db.Close()
 	p.db = nil
 	return err

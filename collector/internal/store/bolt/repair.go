@@ -74,13 +74,14 @@ func (s *Store) moveAway(p *partition) (aside string, err error) {
 	// A panic on damaged bytes in a write transaction leaves bbolt with its locks
 	// held, and closing it would wait for them for ever. So what was open to write
 	// stays open, under its new name, for as long as the process lives.
-	if p.db != nil && !p.write {
+	if p.db != nil && !p.canWrite() {
 		if err := p.guard(p.db.Close); err != nil {
 			s.log.Warn("closing a damaged partition", "partition", p.path, "error", err)
 		}
 	}
 	p.opened.remove(p)
-	p.db, p.write = nil, false
+	p.db = nil
+	p.write.Store(false)
 	p.mu.Unlock()
 	aside = fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
 	return aside, os.Rename(p.path, aside)
