@@ -47,8 +47,8 @@ type Summary struct {
 	Other   int64   // lines that are no records
 	// OtherLine is the number of the first of these, from 1; 0: there is none.
 	OtherLine int64
-	TooLong int64   // lines of more than 256 KiB, which are passed over
-	Torn    Torn    // what became of a last line that has no newline; "": there is none, or it is in Damage
+	TooLong   int64 // lines of more than 256 KiB, which are passed over
+	Torn      Torn  // what became of a last line that has no newline; "": there is none, or it is in Damage
 	// First and Last are the least and the greatest time of a record, in milliseconds
 	// since 1970.
 	First, Last int64

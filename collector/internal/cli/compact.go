@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -62,7 +63,7 @@ func (p *program) compact(ctx context.Context, dir, key string, how store.Compac
 	err := server.CompactStore(ctx, dir, key, how, log, func(c *store.Compacted) {
 		n++
 		fmt.Fprintf(p.stdio.Out, "%s: %d events of %d MiB, %d KiB on the disk, %d before, in %v: %s\n",
-			parts(c.From), c.Events, c.RawBytes>>20, c.After>>10, c.Before>>10, c.Took.Round(time.Millisecond), parts(c.Into))
+			parts(c.From), c.Events, c.RawBytes>>20, c.After>>10, c.Before>>10, c.Took.Round(time.Millisecond), cmp.Or(parts(c.Into), "nothing is left of it"))
 	})
 	if err != nil {
 		fmt.Fprintf(p.stdio.Err, "compact: %v\n", err)

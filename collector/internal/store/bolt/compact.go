@@ -83,6 +83,9 @@ func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *
 	if list := s.list.file.Content(); (d.split || d.class == store.Undivided) && list.Crowded() { // parts that become fewer make it shorter, as they are dropped
 		return nil, fmt.Errorf("%d partitions are listed, and %d that were rewritten: the manifest has no room for more of them", len(list.Parts), len(list.Replaced))
 	}
+	if d.old && s.noEvents(d.parts[0]) {
+		return s.dropEmpty(d.parts[0])
+	}
 	if d.ended != nil {
 		if err := s.endForMerge(d.ended); err != nil {
 			return nil, err
@@ -133,6 +136,24 @@ func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *
 		}
 	}
 	return out, nil
+}
+
+// noEvents reports whether an import's partition has notes alone: of a session that was interrupted before it stored anything, say.
+func (s *Store) noEvents(p *partition) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(p.entries) == 0
+}
+
+// dropEmpty drops such a partition: an import that goes on after it reads its files from their beginning.
+func (s *Store) dropEmpty(p *partition) (*store.Compacted, error) {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if !s.noEvents(p) {
+		return nil, errChanged
+	}
+	out := &store.Compacted{From: []store.Part{p.part}, Before: (&partView{p: p}).stats().DiskBytes}
+	return out, s.dropLocked(p.part, "nothing was stored by the import "+p.imported, false)
 }
 
 // rewrite reads partitions and writes files of them, in the background.

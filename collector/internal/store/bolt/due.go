@@ -63,7 +63,7 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 		of := rest[:n]
 		rest = rest[n:]
 		for _, p := range of {
-			if p.ofImport() && len(p.entries) > 0 && !p.canWrite() && (written[p.imported].Add(c.ImportAfter).Before(now) || p.longAgo(c, now)) {
+			if p.ofImport() && !p.canWrite() && (written[p.imported].Add(c.ImportAfter).Before(now) || p.longAgo(c, now)) {
 				list = append(list, due{parts: []*partition{p}, split: true, old: true})
 			}
 		}

@@ -157,3 +157,34 @@ func TestImportReadWhileDropped(t *testing.T) {
 		t.Errorf("%d groups were read, want 98", hosts)
 	}
 }
+
+// What an import has remembered that stored nothing goes, too, once nobody goes on with it; no batch's number is used again by that.
+func TestCompactNothing(t *testing.T) {
+	t.Parallel()
+	at, dir, ctx := time.Now(), t.TempDir(), context.Background()
+	o := Options{Dir: dir, now: func() time.Time { return at }}
+	s, c := open(t, o), store.Compaction{ImportAfter: 24 * time.Hour}
+	must(t, s.Append(ctx, &store.Batch{ID: 1, Day: store.DayOf(at), Import: &store.Import{Name: "old", Note: []byte("n")}}))
+	at = at.Add(25 * time.Hour)
+	if done, err := s.Compact(ctx, c); done != nil || err != nil {
+		t.Errorf("while it goes on: %+v, %v", done, err)
+	}
+	must(t, s.EndImport(ctx, "old"))
+	at = at.Add(25 * time.Hour)
+	done, err := s.Compact(ctx, c)
+	if err != nil || done == nil || len(done.From) != 1 || len(done.Into) != 0 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if done, err := s.Compact(ctx, c); done != nil || err != nil {
+		t.Errorf("again: %+v, %v", done, err)
+	}
+	must(t, s.Close())
+	s = open(t, o)
+	list, err := s.Imports(ctx)
+	must(t, err)
+	st, err := s.State(ctx)
+	must(t, err)
+	if len(list) != 0 || st.ID != 1 || len(s.Missing()) != 0 {
+		t.Errorf("%+v, %+v, missing %v", list, st, s.Missing())
+	}
+}
