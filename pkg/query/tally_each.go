@@ -3,16 +3,50 @@ package query
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// Between the values of a combination, and in place of one that an event does not have. An empty value is another
-// combination.
+// Between the values of a combination, each as AppendEach has it, and in place of one that an event does not have. An empty value is
+// another combination.
 const (
 	EachSeparator = "\x00"
 	EachAbsent    = "\x01"
 )
+
+// eachEscape comes before a byte of a value that is less than 4, which is 64 more there.
+const eachEscape = 3
+
+// AppendEach appends a value as a combination has it: without a byte less than 4 but eachEscape, whatever bytes it has, and so neither
+// EachSeparator nor EachAbsent. Whoever marks values has the byte 2 for that.
+func AppendEach[T []byte | string](dst []byte, v T) []byte {
+	for i := range len(v) {
+		if b := v[i]; b > eachEscape {
+			dst = append(dst, b)
+		} else {
+			dst = append(dst, eachEscape, b+64)
+		}
+	}
+	return dst
+}
+
+// EachValue is the reverse of AppendEach.
+func EachValue(text string) string {
+	if strings.IndexByte(text, eachEscape) < 0 {
+		return text
+	}
+	v := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if b := text[i]; b != eachEscape || i+1 == len(text) {
+			v = append(v, b)
+		} else {
+			i++
+			v = append(v, text[i]-64)
+		}
+	}
+	return string(v)
+}
 
 // combining makes combinations, the values of FieldEach: of an event, its value of each field that the tally was asked for but FieldEach and
 // FieldUnnamed, in their order, with EachSeparator between them. An event that has several values of a field has several
@@ -143,7 +177,7 @@ func (c *combining) countFrom(i int, to *Values, n int64) {
 		c.countFrom(i+1, to, n)
 	}
 	for _, v := range c.values[i] {
-		c.key = append(key, v...)
+		c.key = AppendEach(key, v)
 		c.countFrom(i+1, to, n)
 	}
 	c.key = key

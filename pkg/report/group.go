@@ -50,7 +50,7 @@ func byName(name string) (By, bool) {
 	return By{}, false
 }
 
-// separator is between the values of a group, and before them its time.
+// separator is between the values of a group, each as query.AppendEach has it, and before them its time.
 const separator = query.EachSeparator
 
 // grouper counts the events of each group. It belongs to one worker and is not locked:
@@ -100,7 +100,7 @@ func (g *grouper) add(f *facts) {
 	g.x.ExtractOnly(ev, g.need, g.keep)
 	for i, by := range g.o.Group.By {
 		if by.Node && ev.Node != nil {
-			g.values[i] = append(g.values[i], ev.Node)
+			g.values[i] = g.once(g.values[i], "", ev.Node)
 		}
 		if by.Field == query.FieldSyscall && !by.Node && g.o.Interpret && f.hasCall && len(g.values[i]) > 0 {
 			g.scratch, _ = f.appendCallName(g.scratch[:0]) // its number is another call elsewhere
@@ -129,10 +129,10 @@ func (g *grouper) keep(f query.Field, v []byte) {
 	}
 }
 
-// once appends a copy of a value that is not there yet.
+// once appends a value, as keys have it, that is not there yet.
 func (g *grouper) once(list [][]byte, mark string, v []byte) [][]byte {
 	start := len(g.text)
-	g.text = append(append(g.text, mark...), v...)
+	g.text = query.AppendEach(append(g.text, mark...), v)
 	v = g.text[start:len(g.text):len(g.text)]
 	if slices.ContainsFunc(list, func(have []byte) bool { return bytes.Equal(have, v) }) {
 		g.text = g.text[:start]
@@ -182,6 +182,19 @@ type group struct {
 	n      uint64
 }
 
+// shown is the same for groups whose values are.
+func (g *group) shown() string {
+	var b []byte
+	for i, v := range g.values {
+		b = append(b, separator...)
+		if g.absent[i] {
+			b = append(b, absentValue...)
+		}
+		b = query.AppendEach(b, v)
+	}
+	return string(b)
+}
+
 // groupsOf reads the groups from a tally, the largest first. Values that are shown alike
 // are one group: with -i, root as a host wrote it into its records and root as this machine
 // calls user 0.
@@ -189,7 +202,6 @@ func (w *writer) groupsOf(t *tally) []group {
 	g := w.o.Group
 	all := make([]group, 0, len(t.order))
 	places := make(map[string]int, len(t.order))
-	var shown []byte
 	for _, c := range t.sorted(strings.Compare) {
 		head, rest, _ := strings.Cut(c.Value, separator)
 		out := group{n: c.N}
@@ -198,41 +210,38 @@ func (w *writer) groupsOf(t *tally) []group {
 			out.values = strings.SplitN(rest, separator, len(g.By))
 		}
 		out.absent = make([]bool, len(out.values))
-		shown = append(shown[:0], head...)
 		for i := range out.values {
 			out.absent[i] = out.values[i] == absentValue
 			out.values[i] = w.groupValue(g.By[i], out.values[i])
-			shown = append(shown, separator...)
-			if out.absent[i] {
-				shown = append(shown, absentValue...)
-			}
-			shown = append(shown, out.values[i]...)
 		}
-		if at, ok := places[string(shown)]; ok {
+		shown := head + out.shown()
+		if at, ok := places[shown]; ok {
 			all[at].n += out.n
 			continue
 		}
-		places[string(shown)] = len(all)
+		places[shown] = len(all)
 		all = append(all, out)
 	}
 	slices.SortStableFunc(all, func(a, b group) int { return cmp.Compare(b.n, a.n) })
 	return all
 }
 
-// groupValue is a value as it is shown: types by their names, and with -i what has one by
+// groupValue is a value of a key as it is shown: types by their names, and with -i what has one by
 // its name.
-func (w *writer) groupValue(by By, v string) string {
-	if v == absentValue {
+func (w *writer) groupValue(by By, text string) string {
+	if text == absentValue {
 		return ""
 	}
+	name, named := strings.CutPrefix(text, isName)
+	v := query.EachValue(name)
 	if by.Node {
 		return v
 	}
-	if name, ok := strings.CutPrefix(v, isName); ok && (nameField[by.Field] != 0 || by.Field == query.FieldSyscall) {
-		if id, ok := unknownID(name); ok {
+	if named {
+		if id, ok := unknownID(v); ok {
 			return id // one row with that of records without names
 		}
-		return name
+		return v
 	}
 	if by.Field == query.FieldType {
 		if n, err := strconv.ParseUint(v, 10, 16); err == nil {
@@ -308,7 +317,7 @@ func topGroups(all []group, top int) []group {
 	}
 	totals := newTally(nil)
 	for _, g := range all {
-		totals.addN(strings.Join(g.values, separator), g.n)
+		totals.addN(g.shown(), g.n)
 	}
 	kept := map[string]bool{}
 	for i, c := range totals.sorted(strings.Compare) {
@@ -317,5 +326,5 @@ func topGroups(all []group, top int) []group {
 		}
 		kept[c.Value] = true
 	}
-	return slices.DeleteFunc(all, func(g group) bool { return !kept[strings.Join(g.values, separator)] })
+	return slices.DeleteFunc(all, func(g group) bool { return !kept[g.shown()] })
 }

@@ -143,7 +143,7 @@ func (g *grouper) interval(text string, length time.Duration) (at int64, ok bool
 // takeValues counts events by a field of which each has one value at most, and returns how
 // many have none.
 func (g *grouper) takeValues(sum *query.Tally, f query.Field) (absent int64) {
-	sum.Of(f).Each(func(v string, n int64) { g.tally.addN(separator+v, uint64(n)) })
+	sum.Of(f).Each(func(v string, n int64) { g.addValue("", v, n) })
 	return sum.Events - valued(sum, f)
 }
 
@@ -156,11 +156,11 @@ func (g *grouper) takeCalls(sum *query.Tally) bool {
 	sum.Of(query.FieldCall).Each(func(v string, n int64) {
 		call, _ := query.ParseCall([]byte(v))
 		g.scratch, _ = appendCallName(g.scratch[:0], &call)
-		name := isName + string(g.scratch)
 		if bytes.HasPrefix(g.scratch, unknownCall) {
-			name = strconv.FormatInt(int64(call.Number), 10)
+			g.addValue("", strconv.FormatInt(int64(call.Number), 10), n)
+		} else {
+			g.addValue(isName, string(g.scratch), n)
 		}
-		g.tally.addN(separator+name, uint64(n))
 	})
 	g.without(sum.Events - with)
 	return true
@@ -177,13 +177,13 @@ func (g *grouper) takeLogins(sum *query.Tally) bool {
 	sum.Of(query.FieldAUIDName).Each(func(v string, n int64) { named[v] += n })
 	sum.Of(query.FieldLogin).Each(func(v string, n int64) {
 		l, ok := query.ParseLogin([]byte(v))
-		value := strconv.FormatUint(uint64(l.ID), 10)
+		mark, value := "", strconv.FormatUint(uint64(l.ID), 10)
 		if l.Told {
-			value = isName + string(l.Named)
-			named[string(l.Named)] -= n
+			mark, value = isName, string(l.Named)
+			named[value] -= n
 		}
 		if ok {
-			g.tally.addN(separator+value, uint64(n))
+			g.addValue(mark, value, n)
 		}
 	})
 	g.without(sum.Events - with)
@@ -227,12 +227,18 @@ func (g *grouper) takeTypes(sum *query.Tally) {
 		none := n
 		for _, t := range shape.Types {
 			if t != 0 {
-				g.tally.addN(separator+strconv.Itoa(int(t)), uint64(n))
+				g.addValue("", strconv.Itoa(int(t)), n)
 				none = 0
 			}
 		}
 		g.without(none)
 	})
+}
+
+// addValue counts events that have one value, behind a mark.
+func (g *grouper) addValue(mark, v string, n int64) {
+	g.key = query.AppendEach(append(append(g.key[:0], separator...), mark...), v)
+	g.tally.addN(string(g.key), uint64(n))
 }
 
 // without counts events that do not have the field.

@@ -216,9 +216,7 @@ func (c *counting) values(ctx context.Context, in *shard, sum *query.Tally, f qu
 			return err
 		}
 		for i := range of {
-			if of[i].stored {
-				text[i] = valueOf(text[i])
-			}
+			text[i] = of[i].value(text[i])
 		}
 		if some.Of(f).AddString(strings.Join(text, query.EachSeparator), int64(n)); some.Err() != nil {
 			return query.ErrStop

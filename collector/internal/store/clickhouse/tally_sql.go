@@ -16,6 +16,24 @@ type expression struct {
 	column string
 	stored bool   // as stored makes it
 	has    string // what an event meets that has it; "": any
+	// combined says that it is part of a combination, where "" is no value; listed that its values are behind a sign then.
+	combined, listed bool
+}
+
+// value is what a tally counts of the text that an expression came to.
+func (e *expression) value(text string) string {
+	switch {
+	case e.combined && text == "":
+		return query.EachAbsent
+	case e.listed:
+		text = text[1:]
+	case e.stored:
+		text = valueOf(text)
+	}
+	if e.combined {
+		return string(query.AppendEach(nil, text))
+	}
+	return text
 }
 
 // single is what a field's values are; false where no event that is counted has one.
@@ -38,7 +56,6 @@ func single(f query.Field) (e expression, ok bool) {
 
 // combination is what the combinations of fields are made of.
 func combination(fields []query.Field) (list []expression) {
-	absent := quote(query.EachAbsent)
 	for _, f := range fields {
 		if f == query.FieldEach || f == query.FieldUnnamed {
 			continue
@@ -47,9 +64,10 @@ func combination(fields []query.Field) (list []expression) {
 		switch {
 		case f == query.FieldMinute, f == query.FieldHour:
 		case several(f):
-			e.sql = "arrayJoin(if(empty(" + e.column + "), [" + absent + "], " + e.column + "))"
+			e.combined, e.listed = true, true
+			e.sql = "arrayJoin(if(empty(" + e.column + "), [''], arrayMap(v -> concat('=', v), " + e.column + ")))"
 		default:
-			e.sql, e.has = "if("+e.column+" = '', "+absent+", "+e.column+")", ""
+			e.sql, e.has, e.combined = e.column, "", true
 		}
 		list = append(list, e)
 	}

@@ -31,6 +31,10 @@ func testTally(t *testing.T, env Env) {
 			} {
 				tab.Add("", Parse("", raw))
 			}
+			for i, values := range []string{"exe=610062 key=63", "exe=61 key=620063", "exe=61 key=(null)", "exe=61 key=01", "exe=01 key=61", "exe=03 key=6103", "exe=0261 key=00", `exe="" key=""`} { // bytes that stand for something between values
+				const host = "web1.example.net"
+				tab.Add(host, Parse(host, fmt.Sprintf("type=SYSCALL msg=audit(1795334500.600:%d): arch=c000003e syscall=59 success=yes exit=0 pid=1 auid=5 uid=0 ses=1 comm=\"x\" %s", 9+i, values)))
+			}
 		}
 		if err := s.Append(context.Background(), &store.Batch{ID: id, Day: store.DayOf(Start), Events: tab, LSN: id}); err != nil {
 			t.Fatal(err)
