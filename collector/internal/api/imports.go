@@ -73,6 +73,9 @@ func (s *Service) Import(stream grpc.BidiStreamingServer[fleet.ImportRequest, fl
 	if !done {
 		var ierr error
 		sum, ierr = sink.Interrupt(context.WithoutCancel(ctx))
+		if errors.Is(ierr, err) { // it ended the import, and is not said twice
+			err = nil
+		}
 		err = errors.Join(err, ierr)
 	}
 	if t.stuck {
