@@ -15,6 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/importing"
@@ -159,12 +160,10 @@ func (f *importFlags) collector() (*server.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.store == "" {
-		f.store = cmp.Or(o.server.StoreFolder, o.server.Store)
-		if err := f.where.check(); err != nil {
-			return nil, err
-		}
+	if engine.IsCluster(o.server.Store) {
+		return nil, errors.New("--config is of a collector whose events are in a cluster, which takes no imports: import into one with a store in its own files, and search it beside this one (--also)")
 	}
+	f.store = cmp.Or(f.store, o.server.Store)
 	return &o.server, nil
 }
 
