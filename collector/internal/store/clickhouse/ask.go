@@ -37,7 +37,7 @@ func (c *servers) ask(ctx context.Context, nodes []*node, sql string, begin func
 // forgets what another one gave before it failed. query.ErrStop of row ends the answer without an error.
 func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan func(...any) error) error) error {
 	settings := s.c.reading(len(s.nodes))
-	return s.c.on(ctx, s.nodes, func(ctx context.Context, n *node) (err error) {
+	return s.c.on(ctx, s.nodes, asking, func(ctx context.Context, n *node) (err error) {
 		defer func() {
 			if err != nil {
 				s.forget(n)

@@ -46,7 +46,7 @@ func (c *hungCluster) ask(ctx context.Context, n *node) error {
 // insert asks the shard's servers, and says which were asked and how long it took.
 func (c *hungCluster) insert(t *testing.T) (asked string, took time.Duration) {
 	begin := time.Now()
-	err := c.on(t.Context(), c.nodes, func(ctx context.Context, n *node) error {
+	err := c.on(t.Context(), c.nodes, storing, func(ctx context.Context, n *node) error {
 		asked += n.addr
 		return c.ask(ctx, n)
 	})
@@ -82,7 +82,7 @@ func TestHungServerIsLast(t *testing.T) {
 			t.Errorf("asked %s once it answers", asked)
 		}
 		synctest.Wait()
-		if n := c.probes.Load(); c.nodes[0].health.probing {
+		if n := c.probes.Load(); c.nodes[0].health[storing].probing {
 			t.Errorf("it is asked on, %d times", n)
 		}
 	})
@@ -108,7 +108,7 @@ func TestAllServersFail(t *testing.T) {
 			}
 			return nil
 		}
-		if err := c.on(t.Context(), c.nodes, do); !errors.Is(err, ErrCluster) {
+		if err := c.on(t.Context(), c.nodes, storing, do); !errors.Is(err, ErrCluster) {
 			t.Fatal(err)
 		}
 		if !slices.Contains(asked, "a") || !slices.Contains(asked, "b") || len(asked) != 2*rounds {
@@ -116,13 +116,13 @@ func TestAllServersFail(t *testing.T) {
 		}
 		down.Store(false)
 		asked = nil
-		if err := c.on(t.Context(), c.nodes, do); err != nil || len(asked) != 1 {
+		if err := c.on(t.Context(), c.nodes, storing, do); err != nil || len(asked) != 1 {
 			t.Errorf("asked %v: %v", asked, err)
 		}
 		time.Sleep(restTime + probeTime + time.Second)
 		synctest.Wait()
 		for _, n := range c.nodes {
-			if n.health.last() != 0 || n.health.probing {
+			if n.health[storing].last() != 0 || n.health[storing].probing {
 				t.Errorf("%s answers again, and has failed for all that", n.addr)
 			}
 		}
@@ -135,15 +135,58 @@ func TestNoFaultOfServer(t *testing.T) {
 		c := newHungCluster(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		for _, err := range []error{errFollows, errors.New("a wrong question")} {
-			_ = c.on(ctx, c.nodes[:1], func(context.Context, *node) error { return err })
+			_ = c.on(ctx, c.nodes[:1], storing, func(context.Context, *node) error { return err })
 		}
-		_ = c.on(ctx, c.nodes, func(context.Context, *node) error { cancel(); return context.Canceled })
+		_ = c.on(ctx, c.nodes, storing, func(context.Context, *node) error { cancel(); return context.Canceled })
 		var order []string
-		for _, n := range byHealth(c.nodes) {
+		for _, n := range byHealth(c.nodes, storing) {
 			order = append(order, n.addr)
 		}
-		if strings.Join(order, "") != "ab" || c.nodes[0].health.last() != 0 || c.nodes[0].health.probing {
+		if strings.Join(order, "") != "ab" || c.nodes[0].health[storing].last() != 0 || c.nodes[0].health[storing].probing {
 			t.Errorf("the order is %v", order)
+		}
+	})
+}
+
+// A server that says that it is there, and stores nothing, is waited for ever less often; what it answers is asked of it all the same.
+func TestAnswersAndStoresNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newHungCluster(t)
+		c.probe = func(context.Context, *node) error { return nil }
+		c.hung.Store(true)
+		waited := 0
+		begin := time.Now()
+		for time.Since(begin) < time.Hour {
+			if _, took := c.insert(t); took > 0 {
+				waited++
+			}
+			err := c.on(t.Context(), c.nodes, asking, func(_ context.Context, n *node) error {
+				if n.addr != "a" {
+					t.Errorf("%s is asked, and the first one answers", n.addr)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if waited < 5 || waited > 12 {
+			t.Errorf("it was waited for %d times in an hour", waited)
+		}
+		c.hung.Store(false)
+		time.Sleep(longestRest + probeTime)
+		for range 2 {
+			if asked, _ := c.insert(t); asked != "a" {
+				t.Errorf("asked %s once it stores", asked)
+			}
+		}
+		c.hung.Store(true)
+		c.insert(t)
+		c.hung.Store(false)
+		time.Sleep(restTime + probeTime)
+		if asked, _ := c.insert(t); asked != "a" {
+			t.Errorf("asked %s once it stores again: what was long ago counts", asked)
 		}
 	})
 }

@@ -37,7 +37,7 @@ func (c *servers) insertBlock(ctx context.Context, nodes []*node, sql string, co
 		settings["insert_quorum_timeout"] = int(quorumTime.Milliseconds())
 	}
 	maybe := false // what was tried before is there
-	err = c.on(ctx, nodes, func(ctx context.Context, n *node) (err error) {
+	err = c.on(ctx, nodes, storing, func(ctx context.Context, n *node) (err error) {
 		again = again || maybe
 		maybe = false
 		// The connection's deadline is the context's.

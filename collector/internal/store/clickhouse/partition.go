@@ -34,7 +34,7 @@ func (c *servers) lacksDeleted(ctx context.Context, n *node, sql string, err err
 // dropPartition deletes a partition of a table in a shard. The leader of the replicas does that: 18.16 sends it on from the others, and as a user whom the leader may not know.
 func (c *servers) dropPartition(ctx context.Context, nodes []*node, table, name string) error {
 	leads := "SELECT is_leader FROM system.replicas WHERE database = " + quote(c.address.Database) + " AND table = " + quote(table)
-	return c.on(ctx, nodes, func(ctx context.Context, n *node) error {
+	return c.on(ctx, nodes, storing, func(ctx context.Context, n *node) error {
 		var is uint8
 		if err := n.conn.QueryRow(ctx, leads).Scan(&is); err != nil {
 			return err

@@ -40,7 +40,7 @@ type node struct {
 	said  bool         // that was said
 
 	meeting atomic.Bool // by meetLater
-	health  health
+	health  [works]health
 }
 
 // servers are those of a cluster, and what is known of them.
@@ -223,8 +223,8 @@ func pause(round int) time.Duration { return 100 * time.Millisecond << min(round
 // tryTime is after how long nobody is asked again what failed before, where servers do not fail at once but hang.
 const tryTime = 2 * time.Minute
 
-// on does a thing on one server of a shard, the first that can: for an error that passes it goes on to the next, and begins again.
-func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Context, n *node) error) (err error) {
+// on does a work on one server of a shard, the first that can: for an error that passes it goes on to the next, and begins again.
+func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx context.Context, n *node) error) (err error) {
 	begun := time.Now()
 	for round := range rounds {
 		if round > 0 {
@@ -238,10 +238,10 @@ func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Con
 			}
 		}
 		var failed []error
-		for _, n := range byHealth(nodes) {
+		for _, n := range byHealth(nodes, w) {
 			err = do(ctx, n)
 			if !errors.Is(ctx.Err(), context.Canceled) { // else who asked has gone away
-				c.did(n, err)
+				c.did(n, w, err)
 			}
 			if err == nil {
 				return nil

@@ -34,7 +34,7 @@ func (e *Engine) spare(ctx context.Context, first []*node) (bool, error) {
 // spared returns which partitions a server has. One that lacks something for its disk is full has these all the same.
 func (e *Engine) spared(ctx context.Context, first []*node) (there []uint8, err error) {
 	sql := "SELECT groupUniqArray(n) FROM " + e.cluster.address.Database + ".spare"
-	err = e.cluster.on(ctx, first, func(ctx context.Context, n *node) error { return n.conn.QueryRow(ctx, sql).Scan(&there) })
+	err = e.cluster.on(ctx, first, asking, func(ctx context.Context, n *node) error { return n.conn.QueryRow(ctx, sql).Scan(&there) })
 	if err != nil {
 		return nil, fmt.Errorf("read what is kept free: %w", err)
 	}
