@@ -112,7 +112,7 @@ func TestNothingToNote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if list, err := List(t.Context(), i); err != nil || len(list) != 0 {
+	if list, err := (&Summaries{}).List(t.Context(), i); err != nil || len(list) != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

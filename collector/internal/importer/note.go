@@ -84,14 +84,17 @@ type begun struct {
 // recall reads the notes of all imports that the store has, to go on with one. Notes of a host are read for that host only,
 // and for it no others' of files that are not its own. Where damage took something, no note of what it may have taken is believed: the
 // records of all files are compared.
-func recall(ctx context.Context, s store.Importer, name, host string) (*memory, error) {
-	list, err := s.Imports(ctx)
+func recall(ctx context.Context, s store.Importer, l *Summaries, name, host string) (*memory, error) {
+	list, err := l.List(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	m := &memory{begun: map[contentKey]begun{}}
 	lacks := len(s.Missing()) > 0
 	for _, x := range list {
+		if x.Host != "" && x.Host != host && x.Name != name {
+			continue
+		}
 		lacks := lacks || x.Lacks
 		var last *note
 		err := s.ImportNotes(ctx, x.Name, func(_ uint64, b []byte) error {
@@ -134,64 +137,4 @@ func recall(ctx context.Context, s store.Importer, name, host string) (*memory, 
 		}
 	}
 	return m, nil
-}
-
-// Summary is an import as it is listed.
-type Summary struct {
-	store.Imported
-	Files int64 // that were read to their ends
-	Notes int   // some of each session
-	Ended bool  // the last session came to its end
-	At    int64 // when it was written last, ms since 1970
-	By    string
-	Host  string // that has imported all of it itself; "": no host has
-}
-
-// State says in a word how the import stands.
-func (s *Summary) State() string {
-	switch {
-	case s.Writing:
-		return "running"
-	case s.Ended:
-		return "done"
-	}
-	return "interrupted"
-}
-
-// List returns the imports that can be taken back, oldest first.
-func List(ctx context.Context, s store.Importer) ([]Summary, error) {
-	list, err := s.Imports(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Summary, 0, len(list))
-	for _, x := range list {
-		one, own := Summary{Imported: x}, true
-		var last *Outline
-		err := s.ImportNotes(ctx, x.Name, func(_ uint64, b []byte) error {
-			one.Notes++
-			n, err := outlineOf(b)
-			if err != nil {
-				own = false
-				return nil //nolint:nilerr // said where it is used
-			}
-			one.Files += n.Read
-			if own = own && (last == nil || n.Host == last.Host); own {
-				one.Host = n.Host
-			}
-			last = &n
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if !own {
-			one.Host = ""
-		}
-		if last != nil {
-			one.Ended, one.At, one.By = last.Ended, last.At, last.By
-		}
-		out = append(out, one)
-	}
-	return out, nil
 }

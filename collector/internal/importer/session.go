@@ -44,6 +44,8 @@ type Config struct {
 	TableBytes int64
 	// Dry says that nothing is stored: the session finds out what would be.
 	Dry bool
+	// Summaries are those of the store that others use, too; nil: nobody does.
+	Summaries *Summaries
 	// Room returns an error where the disk has no room for more; nil: nobody looks.
 	Room func() error
 
@@ -142,13 +144,16 @@ func Begin(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Summaries == nil {
+		cfg.Summaries = &Summaries{}
+	}
 	s := &Session{cfg: cfg, hosts: map[string]*host{}, counts: map[string]head.ImportCount{}, own: map[uint64]bool{}, table: store.NewTable(), fed: map[*open]bool{}, ended: map[uint32]importing.Known{}}
 	s.gens = []*generation{newGeneration(0)}
 	var err error
 	if s.store, err = cfg.Target.Imports(); err != nil {
 		return nil, err
 	}
-	if s.memory, err = recall(ctx, s.store, cfg.Name, cfg.Host); err != nil {
+	if s.memory, err = recall(ctx, s.store, cfg.Summaries, cfg.Name, cfg.Host); err != nil {
 		return nil, fmt.Errorf("read what earlier imports have: %w", err)
 	}
 	return s, nil

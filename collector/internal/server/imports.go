@@ -33,6 +33,8 @@ type imports struct {
 	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
 	while func(func() error) error
 
+	summaries importer.Summaries
+
 	mu      sync.Mutex // guards the rest
 	running *runningImport
 	latest  string         // the host that had the last turn
@@ -193,7 +195,7 @@ func (i *imports) begin(ctx context.Context, a api.Importing) (*importer.Session
 			return nil, fmt.Errorf("%w: %s has %d imports that can be taken back: use the name of one of them (--name), or wait until they have gone to the days of their events", api.ErrImport, a.Host, own)
 		}
 	}
-	return importer.Begin(ctx, importer.Config{Name: a.Name, By: a.By, Host: a.Host, Target: i.head, Now: i.now, Room: i.room, Dry: a.Dry})
+	return importer.Begin(ctx, importer.Config{Name: a.Name, By: a.By, Host: a.Host, Target: i.head, Now: i.now, Room: i.room, Dry: a.Dry, Summaries: &i.summaries})
 }
 
 // oneImport is a session of an import that nobody else may run beside.
@@ -226,7 +228,7 @@ func (i *imports) ListImports(ctx context.Context, host string) ([]importer.Summ
 	if err != nil {
 		return nil, err
 	}
-	list, err := importer.List(ctx, s)
+	list, err := i.summaries.List(ctx, s)
 	if host != "" {
 		list = slices.DeleteFunc(list, func(x importer.Summary) bool { return x.Host != host })
 	}

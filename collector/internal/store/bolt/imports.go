@@ -335,6 +335,9 @@ func (s *Store) Imports(ctx context.Context) ([]store.Imported, error) {
 
 // firstNote returns the first batch that a partition has a note of; 0 where it has none.
 func (p *partition) firstNote() (batch uint64, err error) {
+	if batch = p.first.Load(); batch > 0 { // it stays the first
+		return batch, nil
+	}
 	err = p.view(func(tx *bbolt.Tx) error {
 		if notes := tx.Bucket(layout.BucketNotes); notes != nil {
 			if k, _ := notes.Cursor().First(); len(k) == 8 {
@@ -343,6 +346,7 @@ func (p *partition) firstNote() (batch uint64, err error) {
 		}
 		return nil
 	})
+	p.first.Store(batch)
 	return batch, err
 }
 

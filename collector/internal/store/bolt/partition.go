@@ -63,6 +63,7 @@ type partition struct {
 
 	id        seglog.ID         // of the store, as the file says; zero: it says nothing
 	compacted *layout.Compacted // its mark; nil: batches are appended to it, or were
+	first     atomic.Uint64     // the first batch that it has a note of; 0: it has none, or that was not read yet
 	lacks     bool              // of what was imported: damage took some of it. Set with imported
 	imported  string            // the import that it is of; "": what senders sent, or not only that. Set before others know p
 	beside    int64             // bytes of hosts and their account that came from other files since it was opened; guarded by Store.appendMu
