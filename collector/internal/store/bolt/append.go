@@ -125,8 +125,8 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	old := s.cur
 	s.cur = p
 	s.state.ID, s.state.LSN, s.state.Open = b.ID, b.LSN, slices.Clone(b.Open)
-	if blob != nil { // a new list: snapshots have the old one
-		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
+	if blob != nil {
+		p.stored(b.ID, sum)
 		if s.lastOf == nil {
 			s.lastOf = map[store.Day]uint64{}
 		}
@@ -139,6 +139,14 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 		return nil
 	}
 	return s.ended(old, math.MaxInt64)
+}
+
+// stored makes a batch's group one of the partition's, which has it already where the file was read again, to be repaired, since an earlier
+// try to store it. Store.mu is held.
+func (p *partition) stored(id uint64, sum *group.Summary) {
+	if p.lastEntry() != id {
+		p.entries = append(slices.Clone(p.entries), entry{id, *sum}) // a new list: snapshots have the old one
+	}
 }
 
 // put runs a batch's transaction in the day's partition, which is made when there is none. It may have been run before, and its commit

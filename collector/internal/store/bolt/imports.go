@@ -127,8 +127,8 @@ func (s *Store) importPart(b *store.Batch) (*partition, error) {
 func (s *Store) storedImport(p *partition, b *store.Batch, blob []byte, sum *group.Summary) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if blob != nil { // a new list: snapshots have the old one
-		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
+	if blob != nil {
+		p.stored(b.ID, sum)
 	}
 	p.place, p.brought = b.ID, s.opts.now()
 }

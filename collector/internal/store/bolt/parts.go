@@ -222,6 +222,9 @@ func (s *Store) beginPart(cur *partition, st *store.State) error {
 	part := s.nextPart(cur.part.Day)
 	var hosts, followed []store.KV
 	err := cur.view(func(tx *bbolt.Tx) error {
+		if has, err := layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState)); err == nil && has.ID > st.ID {
+			return fmt.Errorf("batch %d is in it, and was not said to be stored yet: try again", has.ID) // the next try is to find it: see put
+		}
 		hosts, followed = copyBucket(tx.Bucket(layout.BucketHosts)), trackers(tx)
 		return nil
 	})

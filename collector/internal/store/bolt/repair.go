@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
@@ -25,7 +26,7 @@ import (
 // no more than they must and the day can go on being written. It returns true when the
 // partition is back, with what could be read.
 //
-// state is the writer's place that belongs to the partition, nil when only the file knows
+// state is the writer's place that belongs to the partition as far as is known, nil when only the file knows
 // it. When the file does not know it either, and its batches are the last ones, it must not
 // be put back: the writer begins again at the place of an earlier partition, so what the
 // journal still has is stored again, and would be there twice. Then the file is only set
@@ -147,6 +148,8 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 	s.mu.Unlock()
 	switch st, derr := layout.DecodeState(tree.State); {
 	case tree.Import != "": // it has no writer's place
+	case state != nil && derr == nil && st.ID > state.ID && slices.ContainsFunc(kept, func(g raw.Group) bool { return g.ID == st.ID }):
+		// It has a batch whose commit got an error all the same: the next try is to find it. See put.
 	case state != nil:
 		tree.State = layout.EncodeState(state)
 	case (derr != nil || st.ID < last) && last > known:
