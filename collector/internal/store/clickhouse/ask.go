@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
@@ -14,18 +15,24 @@ import (
 )
 
 // shard is one of a cluster for one question, which may take several statements. What is asked for was stored before the question began, so a server
-// that had it once has it for all of them.
+// that had it once has it for all of them, unless it is started again: it may come back with less, and fetches the rest.
 type shard struct {
 	c     *servers
 	nodes []*node
 
 	mu    sync.Mutex
-	whole map[*node][]string // guarded by mu: the tables of which it has all that is asked for
+	whole map[*node]whole // guarded by mu
+}
+
+// whole is a server that was found to have all that is asked for of some tables.
+type whole struct {
+	tables []string
+	since  time.Time // when it was started, at the latest a second later
 }
 
 // shard returns a shard with these servers for one question.
 func (c *servers) shard(nodes []*node) *shard {
-	return &shard{c: c, nodes: nodes, whole: map[*node][]string{}}
+	return &shard{c: c, nodes: nodes, whole: map[*node]whole{}}
 }
 
 // ask is that of a question of one statement.
@@ -47,6 +54,7 @@ func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan
 			return err
 		}
 		begin()
+		asked := ctx
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		rows, err := n.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql)
@@ -63,12 +71,15 @@ func (s *shard) ask(ctx context.Context, sql string, begin func(), row func(scan
 				cancel() // Close would read the rest
 				err = errors.Join(err, rows.Close())
 				if errors.Is(err, query.ErrStop) {
-					return nil
+					return s.stayed(asked, n)
 				}
 				return err
 			}
 		}
-		return errors.Join(rows.Err(), rows.Close())
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		return s.stayed(asked, n)
 	})
 }
 
@@ -87,16 +98,43 @@ func (s *shard) complete(ctx context.Context, n *node, tables []string) error {
 	s.mu.Lock()
 	has := s.whole[n]
 	s.mu.Unlock()
-	tables = slices.DeleteFunc(tables, func(t string) bool { return slices.Contains(has, t) })
-	if len(tables) == 0 {
+	tables = slices.DeleteFunc(tables, func(t string) bool { return slices.Contains(has.tables, t) })
+	if len(tables) == 0 || s.c.alone(len(s.nodes)) {
 		return nil
 	}
-	if err := s.c.complete(ctx, n, len(s.nodes), tables); err != nil {
+	since, err := s.c.complete(ctx, n, tables)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.whole[n] = append(slices.Clip(s.whole[n]), tables...)
+	has = s.whole[n]
+	if has.tables == nil || since.Before(has.since) {
+		has.since = since
+	}
+	has.tables = append(slices.Clip(has.tables), tables...)
+	s.whole[n] = has
+	return nil
+}
+
+// stayed returns an error where a server was started again since it was found to have all: the connection that a statement went by does not tell it, for another
+// question may have met the broken one.
+func (s *shard) stayed(ctx context.Context, n *node) error {
+	s.mu.Lock()
+	has, is := s.whole[n]
+	s.mu.Unlock()
+	if !is {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	var up uint32
+	if err := n.conn.QueryRow(ctx, "SELECT toUInt32(uptime())").Scan(&up); err != nil {
+		return err
+	}
+	if time.Now().Add(-time.Duration(up)*time.Second).Sub(has.since) > justStarted-time.Second {
+		return errBehind
+	}
 	return nil
 }
 

@@ -55,7 +55,7 @@ func (e *Engine) DropOwn(ctx context.Context, part store.Part, why string) (own 
 	}
 	d := drop{part: part, class: p.Class, by: e.opts.Store, why: why}
 	err = e.mark(ctx, names, of, p, &d)
-	if noRoom(err) {
+	if e.wantsRoom(ctx, of[names[0]], err) {
 		if made, serr := e.spare(ctx, of[names[0]]); made {
 			err = e.mark(ctx, names, of, p, &d)
 		} else {

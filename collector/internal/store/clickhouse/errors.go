@@ -54,9 +54,25 @@ func full(e *ch.Exception) bool {
 }
 
 // noRoom says whether a server's disk had no room for what failed so.
-func noRoom(err error) bool {
-	var e *ch.Exception
-	return errors.As(err, &e) && full(e)
+func noRoom(err error) bool { return anyException(err, full) }
+
+// unsatisfied says whether a quorum was not reached for what failed so.
+func unsatisfied(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || anyException(err, func(e *ch.Exception) bool { return e.Code == 285 || e.Code == 286 || e.Code == 319 })
+}
+
+// anyException reports whether one of the servers' errors that an error consists of is such a one.
+func anyException(err error, is func(*ch.Exception) bool) bool {
+	if e, ok := err.(*ch.Exception); ok && is(e) { //nolint:errorlint // what it wraps is looked at below
+		return true
+	}
+	switch x := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(x.Unwrap(), func(err error) bool { return anyException(err, is) })
+	case interface{ Unwrap() error }:
+		return anyException(x.Unwrap(), is)
+	}
+	return false
 }
 
 // explain says what to do about some errors.

@@ -238,6 +238,7 @@ func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx con
 			}
 		}
 		var failed []error
+		before := err
 		for _, n := range byHealth(nodes, w) {
 			err = do(ctx, n)
 			if !errors.Is(ctx.Err(), context.Canceled) { // else who asked has gone away
@@ -245,6 +246,9 @@ func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx con
 			}
 			if err == nil {
 				return nil
+			}
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // what was wrong before says why
+				return errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrCluster, errors.Join(append(failed, before, fmt.Errorf("%s: %w", n.addr, explain(err)))...)))
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -275,14 +279,20 @@ func (c *servers) reading(replicas int) ch.Settings {
 // errBehind is returned for a server that may lack something which a quorum has.
 var errBehind = errors.New("it is behind the other servers of its shard")
 
-// complete asks a server whether it has all that is stored in these tables of its shard: what it says of each it has asked ZooKeeper for. ClickHouse itself would answer with less, and
+// alone says that a server of a shard with so many has nothing to be behind.
+func (c *servers) alone(replicas int) bool {
+	return max(replicas, c.replicas()) == 1 && c.address.Quorum == 0
+}
+
+// justStarted is for how long a server is taken for behind after it was started: how long it runs, it says in whole seconds, and who finds later that it was started
+// again must be sure.
+const justStarted = 4 * time.Second
+
+// complete asks a server whether it has all that is stored in these tables of its shard, and returns when it was started: what it says of each it has asked ZooKeeper for. ClickHouse itself would answer with less, and
 // select_sequential_consistency looks no further than the last thing stored: a server that lacks what came before answers, too. Each of
 // the figures alone fails to tell in some state that was seen: while copies are fetched, before a server that was started again is known
 // to ZooKeeper, and while ZooKeeper is away.
-func (c *servers) complete(ctx context.Context, n *node, replicas int, tables []string) error {
-	if max(replicas, c.replicas()) == 1 && c.address.Quorum == 0 {
-		return nil // there is no other
-	}
+func (c *servers) complete(ctx context.Context, n *node, tables []string) (since time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	type table struct {
@@ -291,42 +301,45 @@ func (c *servers) complete(ctx context.Context, n *node, replicas int, tables []
 		pointer uint64 // the next entry of the log that it takes over
 		last    uint64 // the last that there is
 	}
-	rows, err := n.conn.Query(ctx, "SELECT zookeeper_path, inserts_in_queue = 0 AND absolute_delay = 0 AND is_session_expired = 0 AND is_readonly = 0 AND parts_to_check = 0, log_pointer, log_max_index "+
+	begun, up := time.Now(), uint32(0)
+	rows, err := n.conn.Query(ctx, "SELECT toUInt32(uptime()), zookeeper_path, inserts_in_queue = 0 AND absolute_delay = 0 AND is_session_expired = 0 AND is_readonly = 0 AND parts_to_check = 0, log_pointer, log_max_index "+
 		"FROM system.replicas WHERE database = "+quote(c.address.Database)+" AND table IN ("+quoteAll(tables)+")")
 	if err != nil {
-		return err
+		return since, err
 	}
 	var list []table
 	for rows.Next() {
 		var t table
-		if err := rows.Scan(&t.path, &t.good, &t.pointer, &t.last); err != nil {
-			return errors.Join(err, rows.Close())
+		if err := rows.Scan(&up, &t.path, &t.good, &t.pointer, &t.last); err != nil {
+			return since, errors.Join(err, rows.Close())
 		}
 		list = append(list, t)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
+		return since, err
 	}
-	if len(list) != len(tables) {
-		return errBehind
+	ran := time.Duration(up) * time.Second
+	if len(list) != len(tables) || ran < justStarted {
+		return since, errBehind
 	}
+	since = begun.Add(-ran)
 	for _, t := range list {
 		switch {
 		case t.good == 0 || t.pointer < t.last:
-			return errBehind
+			return since, errBehind
 		case t.pointer > t.last:
 			continue
 		case t.pointer > 0:
-			return errBehind
+			return since, errBehind
 		}
 		// The log is empty, or its first entry was not taken over yet.
 		var entries uint64
 		if err := n.conn.QueryRow(ctx, "SELECT count() FROM system.zookeeper WHERE path = "+quote(t.path+"/log")).Scan(&entries); err != nil {
-			return err
+			return since, err
 		}
 		if entries > 0 {
-			return errBehind
+			return since, errBehind
 		}
 	}
-	return nil
+	return since, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 )
@@ -17,6 +18,30 @@ const (
 	// spareRows is how many rows of 8 bytes, which no compression makes fewer, each of them has.
 	spareRows = 512 << 10
 )
+
+// wantsRoom reports whether something was not written in the shard for want of room: the server that was asked says so, or one that the quorum waits for, and that has none to fetch
+// what the other took. Disks are not filled to the same byte.
+func (e *Engine) wantsRoom(ctx context.Context, first []*node, err error) bool {
+	switch {
+	case noRoom(err):
+		return true
+	case !unsatisfied(err) || ctx.Err() != nil:
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	full := make([]bool, len(first))
+	var wg sync.WaitGroup
+	for i, n := range first {
+		wg.Go(func() {
+			var waits uint64
+			sql := "SELECT count() FROM system.replication_queue WHERE database = " + quote(e.cluster.address.Database) + " AND positionCaseInsensitive(last_exception, 'space') > 0"
+			full[i] = n.conn.QueryRow(ctx, sql).Scan(&waits) == nil && waits > 0 // one that is away says nothing
+		})
+	}
+	wg.Wait()
+	return slices.Contains(full, true)
+}
 
 // spare drops one of the partitions; false where none is left.
 func (e *Engine) spare(ctx context.Context, first []*node) (bool, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -83,4 +84,28 @@ func TestDropOnFullDisks(t *testing.T) {
 	must(t, e.Drop(t.Context(), part(1), "max_bytes"))
 	must(t, c.Nodes[0].WaitFor(kept, fmt.Sprint(spares)))
 	must(t, e.Append(t.Context(), dayLater(5, 3, table(1000))))
+}
+
+// Where the disks of two of three replicas are full, and the third takes what no quorum gets, days are dropped, too.
+func TestDropWhereQuorumIsFull(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, cluster.Shape{Replicas: 3, DiskMiB: 200})
+	a := address(t, c)
+	e := engineOf(t, a, "x")
+	for day := range 4 {
+		must(t, e.Append(t.Context(), dayLater(uint64(day+1), day, table(1000))))
+	}
+	for i, n := range c.Nodes {
+		must(t, n.WaitFor("SELECT uniqExact(n) FROM "+a.Database+".spare", fmt.Sprint(spares)))
+		must(t, n.WaitFor("SELECT count() FROM "+a.Database+".events", "4000"))
+		if i > 0 {
+			must(t, n.FillDisk())
+		}
+	}
+	must(t, e.Drop(t.Context(), store.Part{Day: store.DayOf(storetest.Start), N: 1}, "max_bytes"))
+	need.Wait(t, "the day is gone", func() bool { return len(texts(t, e, &query.Query{Unparsable: true})) == 3000 })
+	for _, n := range c.Nodes[1:] {
+		must(t, n.FreeDisk())
+	}
+	must(t, e.Append(t.Context(), dayLater(5, 3, table(10))))
 }
