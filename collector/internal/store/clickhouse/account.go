@@ -92,7 +92,8 @@ func (a *account) with(own string, rows []row) *account {
 			}
 		}
 	}
-	b.last[own] = latest{r.batch, writtenOf(written)}
+	parts, _ := writtenOf(written)
+	b.last[own] = latest{batch: r.batch, parts: parts}
 	b.settle(own)
 	return &b
 }

@@ -58,6 +58,11 @@ func (c *servers) account(ctx context.Context, own string, names []string, of ma
 		if err != nil {
 			return nil, nil, fmt.Errorf("read which parts are left: %w", err)
 		}
+		for _, l := range a.last {
+			if l.bare && slices.ContainsFunc(l.parts, func(part store.Part) bool { return gone[part] }) { // there may be some of a batch before
+				return c.account(ctx, own, names, of, nil)
+			}
+		}
 		base.at, base.parts = was.at, copyParts(was.parts)
 		maps.DeleteFunc(base.parts, func(part store.Part, _ *store.PartStats) bool { return gone[part] })
 		of := slices.DeleteFunc(slices.Clone(was.again), func(r repeated) bool { return gone[r.part] })

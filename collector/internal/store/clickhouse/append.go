@@ -44,7 +44,7 @@ func (e *Engine) Append(ctx context.Context, b *store.Sealed) error {
 			return fmt.Errorf("store batch %d: %w", b.ID, err)
 		}
 		// And once more, for they may have been made anew meanwhile: then the batch stays where it is.
-		if w, err = e.present(ctx, names, of, latest{b.ID, partsOf(rows)}); err != nil {
+		if w, err = e.present(ctx, names, of, latest{batch: b.ID, parts: partsOf(rows)}); err != nil {
 			return err
 		}
 		i := slices.IndexFunc(rows, func(r row) bool { _, gone := w.dropped[r.part]; return gone })

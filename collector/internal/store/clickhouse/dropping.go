@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -24,6 +23,8 @@ const (
 	// markTime is how long it may take from that row to the mark, and droppingTime how long it is waited for: what was sent to a server before may be there a while later.
 	markTime     = 30 * time.Second
 	droppingTime = 2 * time.Minute
+	// droppingOld is how old such a row is by the servers' clocks, which may differ by less, that nobody waits for.
+	droppingOld = time.Hour
 )
 
 // decide says that a part is about to be dropped, asks what others have on hold, and says with other rows of meta that it is dropped.
@@ -40,7 +41,7 @@ func (e *Engine) decide(ctx context.Context, first []*node, p *store.PartStats, 
 	return e.cluster.say(ctx, first, append(names, droppedName), append(values, dropMark(d.part, d.at)))
 }
 
-// decided waits until no other collector is about to drop a part, or is long enough that it will not.
+// decided waits until nobody is about to drop a part, or is long enough that it will not: this collector neither, whose own mark may have reached a server that has not written it yet.
 func (e *Engine) decided(ctx context.Context, first []*node) error {
 	for {
 		about, err := e.dropping(ctx, first)
@@ -49,13 +50,13 @@ func (e *Engine) decided(ctx context.Context, first []*node) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: another collector was about to drop %s before it knew: %w", ErrCluster, about, ctx.Err())
+			return fmt.Errorf("%w: a collector was about to drop %s before it knew: %w", ErrCluster, about, ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
 
-// dropping returns a part that another collector is about to drop; "" where there is none.
+// dropping returns a part that a collector is about to drop; "" where there is none. For how long it is, this process's own time says, from when it saw that first.
 func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err error) {
 	var list map[string]store.Part // by the rows' values
 	var done map[store.Part]bool
@@ -74,11 +75,10 @@ func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err
 		if err != nil {
 			return nil //nolint:nilerr // of nobody who waits for an answer
 		}
-		who := strings.Fields(value)
 		switch {
 		case name == droppedName:
 			done[part] = true
-		case len(who) > 3 && who[3] != e.opts.Store && time.Unix(now, 0).Sub(at) < droppingTime:
+		case time.Unix(now, 0).Sub(at) < droppingOld:
 			list[value] = part
 		}
 		return nil
@@ -86,10 +86,21 @@ func (e *Engine) dropping(ctx context.Context, first []*node) (about string, err
 	if err != nil {
 		return "", fmt.Errorf("read which parts are about to be dropped: %w", err)
 	}
-	for _, part := range list {
-		if !done[part] {
-			return part.String(), nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	seen := map[string]time.Time{}
+	for value, part := range list {
+		if done[part] {
+			continue
+		}
+		first, is := e.about[value]
+		if !is {
+			first = time.Now()
+		}
+		if seen[value] = first; time.Since(first) < droppingTime {
+			about = part.String()
 		}
 	}
-	return "", nil
+	e.about = seen
+	return about, nil
 }

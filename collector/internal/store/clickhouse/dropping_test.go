@@ -74,7 +74,7 @@ func droppingLeft(t *testing.T, c *cluster.Cluster) {
 	a := address(t, c)
 	y := engineOf(t, a, "y")
 	must(t, y.ShareHolds(t.Context(), "1"))
-	for age, waits := range map[time.Duration]bool{droppingTime + 2*time.Second: false, markTime: true} {
+	for age, waits := range map[time.Duration]bool{droppingOld + 2*time.Second: false, droppingTime + 2*time.Second: true, markTime: true} {
 		about := fmt.Sprintf("%s x 1", dropMark(store.Part{Day: store.DayOf(storetest.Start), N: 1}, time.Now().Add(-age)))
 		_, err := c.Nodes[0].Query("INSERT INTO " + a.Database + ".meta (name, value) SELECT '" + droppingName + "', '" + about + "'")
 		must(t, err)
@@ -86,5 +86,32 @@ func droppingLeft(t *testing.T, c *cluster.Cluster) {
 		_, err = c.Nodes[0].Query("INSERT INTO " + a.Database + ".meta (name, value) SELECT '" + sparedName + "', '" + about + "'")
 		must(t, err)
 		must(t, y.ShareHolds(t.Context(), "1"))
+	}
+}
+
+// A collector's own mark may reach a server late, too: what it puts on hold meanwhile is not said to be on hold.
+func ownMarkLate(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	x := engineOf(t, a, "x")
+	must(t, x.Append(t.Context(), sealed(1, table(10))))
+	must(t, x.Append(t.Context(), dayLater(2, 1, table(10))))
+	said := func() bool {
+		n, err := c.Nodes[0].Query("SELECT count() FROM " + a.Database + ".meta WHERE name = '" + droppingName + "'")
+		return err == nil && n == "1"
+	}
+	x.cluster.fault = func() error {
+		if said() {
+			return errors.New("no answer in time")
+		}
+		return nil
+	}
+	if err := x.Drop(t.Context(), store.Part{Day: store.DayOf(storetest.Start), N: 1}, "max_days = 1"); err == nil || !said() {
+		t.Fatalf("the drop was to end between what says it and its mark: %v", err)
+	}
+	x.cluster.fault = nil
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := x.ShareHolds(ctx, "all"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("on hold, while the mark may come yet: %v", err)
 	}
 }

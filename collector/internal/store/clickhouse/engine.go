@@ -48,10 +48,11 @@ type Engine struct {
 	base      *accountBase // what the next reading reads behind; nil: all
 	meanwhile [][]row      // stored while the account is read, the rows of each batch; nil: it is not
 	closed    bool
-	leaving   atomic.Bool     // something is deleted that another process has dropped
-	open      map[uint64]bool // snapshots, by number
-	serial    uint64          // the number of the last one
-	drops     []drop          // that wait for snapshots
+	leaving   atomic.Bool          // something is deleted that another process has dropped
+	open      map[uint64]bool      // snapshots, by number
+	serial    uint64               // the number of the last one
+	drops     []drop               // that wait for snapshots
+	about     map[string]time.Time // by what says that a part is about to be dropped, when that was seen first
 }
 
 var _ store.Engine = (*Engine)(nil)

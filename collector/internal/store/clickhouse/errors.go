@@ -48,6 +48,18 @@ func passes(err error) bool {
 		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// blameless are those of passing that say nothing of the server that was asked: it waits for others, or for another collector.
+var blameless = []int32{202, 252, 254, 285, 286, 289, 319}
+
+// blames reports whether a server failed so by a fault of its own, and not at once: it hangs, or is not there.
+func blames(err error) bool {
+	var e *ch.Exception
+	if errors.As(err, &e) {
+		return passes(err) && !full(e) && !slices.Contains(blameless, e.Code)
+	}
+	return passes(err) && !errors.Is(err, errFollows) && !errors.Is(err, errBehind)
+}
+
 // full says whether a server's disk had no room. 18.16 says so by 243 before it merges and sends parts, and by the error of what it was about to write (75, 76, 1000, 1001) else.
 func full(e *ch.Exception) bool {
 	return e.Code == 243 || strings.Contains(e.Message, "No space left on device") || strings.Contains(e.Message, "errno: 28,")
@@ -58,7 +70,7 @@ func noRoom(err error) bool { return anyException(err, full) }
 
 // unsatisfied says whether a quorum was not reached for what failed so.
 func unsatisfied(err error) bool {
-	return errors.Is(err, context.DeadlineExceeded) || anyException(err, func(e *ch.Exception) bool { return e.Code == 285 || e.Code == 286 || e.Code == 319 })
+	return anyException(err, func(e *ch.Exception) bool { return e.Code == 285 || e.Code == 286 || e.Code == 319 })
 }
 
 // anyException reports whether one of the servers' errors that an error consists of is such a one.

@@ -3,7 +3,6 @@ package clickhouse
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -52,7 +51,7 @@ func (c *servers) did(n *node, w work, err error) {
 	switch {
 	case err == nil:
 		h.worked(c.now())
-	case passes(err) && !errors.Is(err, errFollows):
+	case blames(err):
 		if h.fail(c.now()) && c.ctx.Err() == nil {
 			c.meets.Go(func() { c.probeLater(n, h) })
 		}

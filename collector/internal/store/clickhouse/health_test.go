@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
 )
 
 // hungCluster is two servers of one shard, of which the first hangs while hung says so.
@@ -187,6 +189,36 @@ func TestAnswersAndStoresNothing(t *testing.T) {
 		time.Sleep(restTime + probeTime)
 		if asked, _ := c.insert(t); asked != "a" {
 			t.Errorf("asked %s once it stores again: what was long ago counts", asked)
+		}
+	})
+}
+
+// Where servers wait for each other's quorum, all the time with several collectors, they are asked again, and not the one that hangs.
+func TestQuorumIsNoFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newHungCluster(t)
+		c.nodes = append(c.nodes, &node{addr: "c"})
+		c.hung.Store(true)
+		c.insert(t) // the first hangs
+		begin, asked := time.Now(), map[string]int{}
+		for range 100 {
+			waits := 4 // until the quorum of before is reached
+			err := c.on(t.Context(), c.nodes, storing, func(ctx context.Context, n *node) error {
+				asked[n.addr]++
+				if n.addr == "a" {
+					return c.ask(ctx, n)
+				}
+				if waits--; waits >= 0 {
+					return &ch.Exception{Code: 286}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin); asked["a"] > 0 || took > time.Minute {
+			t.Errorf("asked %v in %v", asked, took)
 		}
 	})
 }

@@ -240,6 +240,9 @@ func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx con
 		var failed []error
 		before := err
 		for _, n := range byHealth(nodes, w) {
+			if unsatisfied(errors.Join(failed...)) && n.health[w].last() != 0 { // the others answer, and wait for each other: not for one that hangs
+				continue
+			}
 			err = do(ctx, n)
 			if !errors.Is(ctx.Err(), context.Canceled) { // else who asked has gone away
 				c.did(n, w, err)

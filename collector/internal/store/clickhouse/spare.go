@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -25,7 +26,7 @@ func (e *Engine) wantsRoom(ctx context.Context, first []*node, err error) bool {
 	switch {
 	case noRoom(err):
 		return true
-	case !unsatisfied(err) || ctx.Err() != nil:
+	case !unsatisfied(err) && !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -72,7 +73,7 @@ func (e *Engine) fillSpare(ctx context.Context, first []*node) {
 	for n := uint8(1); n <= spares && err == nil; n++ {
 		if !slices.Contains(there, n) {
 			sql := fmt.Sprintf("INSERT INTO %s.spare SELECT toUInt8(%d), sipHash64(number) FROM system.numbers LIMIT %d", e.cluster.address.Database, n, spareRows)
-			err = first[0].conn.Exec(ch.Context(ctx, ch.WithSettings(ch.Settings{"insert_deduplicate": 0})), sql)
+			err = byHealth(first, storing)[0].conn.Exec(ch.Context(ctx, ch.WithSettings(ch.Settings{"insert_deduplicate": 0})), sql)
 		}
 	}
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 type latest struct {
 	batch uint64
 	parts []store.Part
+	// bare says that no row is left of the batch, and the parts are those of an earlier one.
+	bare bool
 }
 
 // day returns the day of the last batch; false where it is not known.
@@ -53,15 +55,30 @@ func (c *servers) last(ctx context.Context, first *shard, seen map[string]latest
 		return err
 	})
 	for id, l := range seen {
-		if err == nil && len(l.parts) > 0 && !found[id] { // the last one's are dropped: there may be some of one before
+		if err == nil && len(l.parts) > 0 && !l.bare && !found[id] { // the last one's are dropped: there may be some of one before
 			return c.last(ctx, first, nil)
 		}
 	}
-	if err != nil || len(list) == 0 {
-		return all, err
+	if err != nil {
+		return nil, err
 	}
-	var rows map[string][]row
-	err = first.ask(ctx, "SELECT store, batch, day, part, class FROM "+db+".batches WHERE (store, batch) IN ("+strings.Join(slices.Compact(list), ", ")+")", func() { rows = map[string][]row{} }, func(scan func(...any) error) error {
+	rows, err := c.written(ctx, first, list)
+	for id, l := range all {
+		parts, most := writtenOf(rows[id])
+		all[id] = latest{l.batch, parts, len(parts) > 0 && most < l.batch}
+		if was := seen[id]; len(parts) == 0 && was.bare && was.batch == l.batch { // there was none behind it
+			all[id] = was
+		}
+	}
+	return all, err
+}
+
+// written reads which parts batches are in, each of them "(store, batch)", by store.
+func (c *servers) written(ctx context.Context, first *shard, list []string) (rows map[string][]row, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	err = first.ask(ctx, "SELECT store, batch, day, part, class FROM "+c.address.Database+".batches WHERE (store, batch) IN ("+strings.Join(slices.Compact(list), ", ")+")", func() { rows = map[string][]row{} }, func(scan func(...any) error) error {
 		var id string
 		var r row
 		var day int32
@@ -71,10 +88,7 @@ func (c *servers) last(ctx context.Context, first *shard, seen map[string]latest
 		rows[id] = append(rows[id], r)
 		return err
 	})
-	for id, l := range all {
-		all[id] = latest{batch: l.batch, parts: writtenOf(rows[id])}
-	}
-	return all, err
+	return rows, err
 }
 
 // behind is what rows of batches meet that are not of a batch before the last one of its collector; of that one only those that meet more, where
@@ -94,9 +108,9 @@ func behind(seen map[string]latest, more string) string {
 	return "(" + strings.Join(list, " OR ") + " OR store NOT IN (" + quoteAll(ids) + "))"
 }
 
-// writtenOf returns the parts that rows of a collector's last batches say are written: of the day of the last of them, the last one of each class.
-func writtenOf(rows []row) (parts []store.Part) {
-	most, day := uint64(0), store.Day(0)
+// writtenOf returns the parts that rows of a collector's last batches say are written: of the day of the last of them, the last one of each class. most is that batch.
+func writtenOf(rows []row) (parts []store.Part, most uint64) {
+	day := store.Day(0)
 	for _, r := range rows {
 		if r.batch >= most {
 			most, day = r.batch, r.part.Day
@@ -108,7 +122,7 @@ func writtenOf(rows []row) (parts []store.Part) {
 			by[r.class] = r.part
 		}
 	}
-	return slices.SortedFunc(maps.Values(by), store.Part.Compare)
+	return slices.SortedFunc(maps.Values(by), store.Part.Compare), most
 }
 
 // upTo is what rows of batches meet that are in an account.

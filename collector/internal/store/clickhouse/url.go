@@ -86,6 +86,8 @@ func Parse(text string) (*Address, error) {
 		return wrong("ca, cert and key are for tls=yes")
 	case a.Shards > len(a.Nodes):
 		return wrong("%d shards on %d servers", a.Shards, len(a.Nodes))
+	case len(a.Nodes)%a.Shards != 0 && a.Quorum == 0: // how many are more than half of a shard's would not be known
+		return wrong("%d servers of %d shards: name as many of each, all that there are, or say with quorum= how many must have what is stored", len(a.Nodes), a.Shards)
 	}
 	return a, nil
 }
