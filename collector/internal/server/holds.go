@@ -81,8 +81,8 @@ func (s *Server) recordHolds(done []hold.Done) {
 	}
 }
 
-// sharing is how long other collectors may take to be told what is on hold.
-const sharing = time.Minute
+// sharing is how long other collectors may take to be told what is on hold: whoever is about to drop something is waited for, for two minutes.
+const sharing = 3 * time.Minute
 
 // share tells other collectors what is on hold.
 func (h *holds) share(ctx context.Context) error {

@@ -64,7 +64,10 @@ func TestRestartedDuringAnswer(t *testing.T) {
 				ok++
 			}
 		}
-		time.AfterFunc(5*time.Second, func() { _, _ = c.Nodes[1].Thaw(), c.Nodes[2].Thaw() })
+		go func() {
+			time.Sleep(5 * time.Second)
+			_, _ = c.Nodes[1].Thaw(), c.Nodes[2].Thaw()
+		}()
 		return nil
 	}
 	err := store.Scan(t.Context(), e, &query.Query{}, answered)
