@@ -72,7 +72,7 @@ func (o *options) table() settings.Table {
 			{Key: storeKey(&c.Store), Default: server.DefaultStore, Arg: "FOLDER",
 				Doc: "Folder of the store; made when it is not there.\n" +
 					"Or a ClickHouse cluster that keeps the events, clickhouse://HOST:PORT,HOST:PORT/DATABASE?user=NAME&password_file=FILE, with every server of it that is to be used; its tables are made.\n" +
-					"Further options of it are shards=N, quorum=N, tls=yes, ca=FILE, cert=FILE and key=FILE.\n" +
+					"Further options of it are shards=N (of each as many servers), quorum=N, tls=yes, ca=FILE, cert=FILE and key=FILE.\n" +
 					"Each server needs the macros shard and replica."},
 			{Key: conf.Path("store_folder", &c.StoreFolder), Arg: "FOLDER", Example: server.DefaultStore,
 				Doc: "Folder of what a collector keeps itself where store names a cluster: journal, hosts, ledger and log; " + server.DefaultStore + " when it is not said."},
