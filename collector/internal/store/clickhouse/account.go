@@ -30,6 +30,7 @@ type account struct {
 	several bool                     // there are batches of other places
 	dropped map[store.Part]time.Time // and when; no batch goes to one of their numbers again
 	hidden  []store.Part             // of these, those of which something may be there
+	there   map[store.Part]bool      // those of which something is on the disks of a server that was asked for sizes
 	holds   map[string]string        // what collectors have on hold, by store
 }
 

@@ -181,6 +181,7 @@ func (c *servers) deleted(ctx context.Context, first *shard, was *accountBase) (
 
 // sizes adds what the parts take on the disks of one replica of each shard.
 func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[string][]*node) error {
+	a.there = map[store.Part]bool{}
 	for _, shard := range names {
 		sizes := map[string]uint64{}
 		err := c.shard(of[shard]).ask(ctx, "SELECT partition, sum(bytes_on_disk) FROM system.parts WHERE active AND database = "+quote(c.address.Database)+" AND table IN ('events', 'batches') GROUP BY partition",
@@ -197,6 +198,14 @@ func (c *servers) sizes(ctx context.Context, a *account, names []string, of map[
 		}
 		for part, p := range a.parts {
 			p.DiskBytes += sizes[partition(part)]
+		}
+		for name := range sizes {
+			var day int32
+			var part store.Part
+			if _, err := fmt.Sscanf(name, "(%d,%d)", &day, &part.N); err == nil {
+				part.Day = dayOf(day)
+				a.there[part] = true
+			}
 		}
 	}
 	return nil

@@ -106,7 +106,8 @@ func (e *Engine) delete(ctx context.Context, d *drop) error {
 			}
 		}
 	}
-	e.fillSpare(ctx, of[names[0]])
+	first := of[names[0]]
+	e.cluster.meets.Go(func() { e.fillSpare(e.cluster.ctx, first) }) // batches may wait for this
 	return nil
 }
 

@@ -131,10 +131,14 @@ func (e *Engine) tellRest(ctx context.Context, names []string, of map[string][]*
 // both ends.
 func (e *Engine) hide(a *account, w *word) {
 	a.dropped = w.dropped
-	for part, p := range a.parts {
-		at, is := w.dropped[part]
-		if !is {
+	for part, at := range w.dropped {
+		// What was put into a part behind its deletion, by a collector that died before it said where, no row says.
+		p := a.parts[part]
+		if p == nil && !a.there[part] {
 			continue
+		}
+		if p == nil {
+			p = &store.PartStats{Part: part}
 		}
 		delete(a.parts, part)
 		a.hidden = append(a.hidden, part)

@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Something is put on hold while another collector drops it, before or behind any of its inserts: once that is done it is gone, or it stays.
@@ -113,5 +114,25 @@ func ownMarkLate(t *testing.T, c *cluster.Cluster) {
 	defer cancel()
 	if err := x.ShareHolds(ctx, "all"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("on hold, while the mark may come yet: %v", err)
+	}
+}
+
+// A block that reaches a part behind its deletion, of a collector that dies before it says where, is found by nobody.
+func behindDeletion(t *testing.T, c *cluster.Cluster) {
+	a, ctx := address(t, c), t.Context()
+	x := engineOf(t, a, "x")
+	must(t, x.Append(ctx, sealed(1, table(10))))
+	must(t, x.Append(ctx, dayLater(2, 1, table(10))))
+	must(t, x.Drop(ctx, store.Part{Day: store.DayOf(storetest.Start), N: 1}, "max_days = 1"))
+	names, of, err := x.cluster.shards(ctx)
+	must(t, err)
+	late := &block{e: x, day: store.DayOf(storetest.Start), batch: 1, nodes: of[names[0]]}
+	late.reset()
+	late.add("web1", storetest.Parse("web1", fmt.Sprintf("node=web1 type=KERNEL msg=audit(%d.000:77): late", storetest.Start.Unix())), 1, 0)
+	_, err = late.insert(ctx)
+	must(t, err)
+	must(t, c.Nodes[0].WaitFor("SELECT count() FROM "+a.Database+".events", "11"))
+	if n := len(texts(t, engineOf(t, a, "z"), &query.Query{Unparsable: true})); n != 10 {
+		t.Errorf("%d events are found, want 10", n)
 	}
 }

@@ -37,6 +37,7 @@ type Engine struct {
 	unsure      atomic.Bool
 	holdBy      atomic.Pointer[func(context.Context, *store.PartStats, map[string]string) string] // see HoldBy
 	spareLooked atomic.Bool                                                                       // see fillSpare
+	filling     atomic.Bool                                                                       // likewise
 	cleaned     atomic.Int64                                                                      // the day on which old rows of senders were looked for
 
 	knowing sync.Mutex // guards kept; taken before the others
@@ -103,13 +104,16 @@ const fresh = 10 * time.Second
 func (e *Engine) begin(ctx context.Context) (*account, error) {
 	for {
 		age := 24 * time.Hour
-		if e.unsure.Load() {
+		unsure := e.unsure.Swap(false) // before it is read: what another call is unsure of meanwhile is not in it
+		if unsure {
 			age = 0
 		}
 		if _, err := e.known(ctx, age); err != nil {
+			if unsure {
+				e.unsure.Store(true)
+			}
 			return nil, err
 		}
-		e.unsure.Store(false)
 		e.appending.Lock()
 		// A deletion that failed while appending was waited for has forgotten the account; what is closed is said by known.
 		if a, err := e.current(); err == nil && a != nil {

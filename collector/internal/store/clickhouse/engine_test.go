@@ -79,7 +79,7 @@ func TestEngine(t *testing.T) {
 	ca := testca.New(t, t.TempDir())
 	c := cluster.Start(t, cluster.Shape{CA: ca})
 	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
-		"more than a window": manyAtOnce, "half of it was there": halfThere, "minutes of years": manyMinutes, "many hosts moved": manyMoved, "several collectors": severalStores, "a folder of before": copied, "holds of another": heldElsewhere, "the list of collectors": listed, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables, "made anew": madeAnew, "an older copy": olderCopy, "dropped meanwhile": droppedMeanwhile, "dropped takes no room": droppedTakesNoRoom, "reads only": readsOnly, "a clock that is ahead": clockAhead, "held while it is dropped": heldMeanwhile, "about to drop it": droppingLeft, "its own mark is late": ownMarkLate,
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "minutes of years": manyMinutes, "many hosts moved": manyMoved, "several collectors": severalStores, "a folder of before": copied, "holds of another": heldElsewhere, "the list of collectors": listed, "another number of shards": otherShards, "the wrong password": wrongPassword, "newer tables": newerTables, "made anew": madeAnew, "an older copy": olderCopy, "dropped meanwhile": droppedMeanwhile, "dropped takes no room": droppedTakesNoRoom, "reads only": readsOnly, "a clock that is ahead": clockAhead, "held while it is dropped": heldMeanwhile, "about to drop it": droppingLeft, "its own mark is late": ownMarkLate, "put there behind its deletion": behindDeletion,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, c) })
 	}

@@ -69,11 +69,17 @@ func (e *Engine) spared(ctx context.Context, first []*node) (there []uint8, err 
 
 // fillSpare makes the partitions that are not there. Where there is no room for that, the next drop does it.
 func (e *Engine) fillSpare(ctx context.Context, first []*node) {
+	if !e.filling.CompareAndSwap(false, true) {
+		return
+	}
+	defer e.filling.Store(false)
 	there, err := e.spared(ctx, first)
 	for n := uint8(1); n <= spares && err == nil; n++ {
 		if !slices.Contains(there, n) {
 			sql := fmt.Sprintf("INSERT INTO %s.spare SELECT toUInt8(%d), sipHash64(number) FROM system.numbers LIMIT %d", e.cluster.address.Database, n, spareRows)
-			err = byHealth(first, storing)[0].conn.Exec(ch.Context(ctx, ch.WithSettings(ch.Settings{"insert_deduplicate": 0})), sql)
+			err = e.cluster.on(ctx, first, storing, func(ctx context.Context, n *node) error {
+				return n.conn.Exec(ch.Context(ctx, ch.WithSettings(ch.Settings{"insert_deduplicate": 0})), sql)
+			})
 		}
 	}
 	if err != nil {
