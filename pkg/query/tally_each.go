@@ -21,14 +21,14 @@ const eachEscape = 3
 // AppendEach appends a value as a combination has it: without a byte less than 4 but eachEscape, whatever bytes it has, and so neither
 // EachSeparator nor EachAbsent. Whoever marks values has the byte 2 for that.
 func AppendEach[T []byte | string](dst []byte, v T) []byte {
+	from := 0 // what is not appended yet: nearly always all of it
 	for i := range len(v) {
-		if b := v[i]; b > eachEscape {
-			dst = append(dst, b)
-		} else {
-			dst = append(dst, eachEscape, b+64)
+		if b := v[i]; b <= eachEscape {
+			dst = append(append(dst, v[from:i]...), eachEscape, b+64)
+			from = i + 1
 		}
 	}
-	return dst
+	return append(dst, v[from:]...)
 }
 
 // EachValue is the reverse of AppendEach.

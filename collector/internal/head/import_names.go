@@ -13,8 +13,6 @@ type importNames struct {
 	alike map[string][]string // of all hosts, and those given, as FoldName has them; nil where no import has asked
 }
 
-func (n *importNames) stored(name string) { delete(n.given, name) }
-
 // ImportName returns the name under which events of a node are stored, and those of other hosts whose names differ from that
 // in case only (event.FoldName). That is the node's own, or the one of the host whose name differs in case only; or "" where there are
 // too many hosts to tell it apart from others, or its name is too long. A name that it returns has a place among hosts until its

@@ -105,7 +105,7 @@ func (h *Head) takeImport(x *importing) error {
 // receipt. mu is held.
 func (h *Head) countImported(name string, n ImportCount, now time.Time) store.Host {
 	x := h.hosts[name]
-	h.importNames.stored(name)
+	delete(h.importNames.given, name)
 	switch {
 	case x != nil:
 	case name == "":

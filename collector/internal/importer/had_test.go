@@ -98,13 +98,7 @@ func TestRuns(t *testing.T) {
 func TestOtherLetters(t *testing.T) {
 	t.Parallel()
 	const rec = "type=USER_LOGIN msg=audit(1764000000.000:%d): pid=1\n"
-	c, dir := newCollector(t), t.TempDir()
-	n := 0
-	once := func(why, text string, records, stored int64) {
-		t.Helper()
-		n++
-		wantSum(t, why, c.imports("one", Config{}, write(t, filepath.Join(dir, fmt.Sprint(n)), text)), 1, records, stored)
-	}
+	c := newCollector(t)
 	both := func(name string, serials ...int) string {
 		var b strings.Builder
 		for _, s := range serials {
@@ -112,10 +106,10 @@ func TestOtherLetters(t *testing.T) {
 		}
 		return b.String()
 	}
-	once("first", both("Db1", 1, 2), 2, 2)
-	once("in other letters", both("db1", 1, 2, 3)+both("DB1.", 2, 3, 4), 6, 4) // what a file has twice is there twice
-	once("again", both("dB1", 1, 2, 2, 3, 3, 4), 6, 0)
-	once("beside a pattern that is a name", both("db*", 1)+both("db1", 1, 1), 3, 2)
+	c.once("first", both("Db1", 1, 2), 2, 2)
+	c.once("in other letters", both("db1", 1, 2, 3)+both("DB1.", 2, 3, 4), 6, 4) // what a file has twice is there twice
+	c.once("again", both("dB1", 1, 2, 2, 3, 3, 4), 6, 0)
+	c.once("beside a pattern that is a name", both("db*", 1)+both("db1", 1, 1), 3, 2)
 	if got := len(c.stored("Db1")); got != 7 {
 		t.Errorf("%d records of Db1", got)
 	}

@@ -18,25 +18,19 @@ func TestOddHosts(t *testing.T) {
 	t.Parallel()
 	const rec = "type=USER_LOGIN msg=audit(1764000000.000:7): pid=1\n"
 	long := strings.Repeat("n", store.MaxName)
-	c, dir := newCollector(t), t.TempDir()
-	n := 0
-	once := func(why, text string, records, stored int64) {
-		t.Helper()
-		n++
-		wantSum(t, why, c.imports("one", Config{}, write(t, filepath.Join(dir, fmt.Sprint(n)), text)), 1, records, stored)
-	}
-	once("web1", rec, 1, 1)
-	once("a name that is a pattern", "node=* "+rec, 1, 1)
-	once("again", "node=* "+rec+rec, 2, 0)
-	once("long names", "node="+long+"1 "+rec+"node="+long+"2 "+rec, 2, 2)
-	once("long names again", "node="+long+"2 "+rec+"node="+long+"1 "+rec+rec, 3, 0)
+	c := newCollector(t)
+	c.once("web1", rec, 1, 1)
+	c.once("a name that is a pattern", "node=* "+rec, 1, 1)
+	c.once("again", "node=* "+rec+rec, 2, 0)
+	c.once("long names", "node="+long+"1 "+rec+"node="+long+"2 "+rec, 2, 2)
+	c.once("long names again", "node="+long+"2 "+rec+"node="+long+"1 "+rec+rec, 3, 0)
 	var many strings.Builder
 	for i := range 3 * manyHosts {
 		fmt.Fprintf(&many, "node=%s%d %s", long, 10+i, rec)
 	}
-	once("many long names", many.String(), 3*manyHosts, 3*manyHosts)
-	once("many long names again", rec+many.String(), 3*manyHosts+1, 0)
-	once("a long name that has others beside it", "node="+long+"11 "+rec, 1, 0)
+	c.once("many long names", many.String(), 3*manyHosts, 3*manyHosts)
+	c.once("many long names again", rec+many.String(), 3*manyHosts+1, 0)
+	c.once("a long name that has others beside it", "node="+long+"11 "+rec, 1, 0)
 }
 
 // A log may be filled with names of hosts: those that are not told apart take no memory each.

@@ -72,6 +72,12 @@ func (c *collector) imports(name string, o Config, paths ...string) importing.Su
 	return sum
 }
 
+// once imports a text, a file of its own, and compares how many of its records are stored.
+func (c *collector) once(why, text string, records, stored int64) {
+	c.t.Helper()
+	wantSum(c.t, why, c.imports("one", Config{}, write(c.t, filepath.Join(c.t.TempDir(), "log"), text)), 1, records, stored)
+}
+
 func (c *collector) try(ctx context.Context, name string, o Config, paths ...string) (importing.Sum, error) {
 	c.t.Helper()
 	set, err := oldlogs.Find(c.t.Context(), oldlogs.Config{Paths: paths, Node: "web1"})

@@ -238,9 +238,9 @@ func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx con
 			}
 		}
 		var failed []error
-		before := err
+		before, waiting := err, false
 		for _, n := range byHealth(nodes, w) {
-			if unsatisfied(errors.Join(failed...)) && n.health[w].last() != 0 { // the others answer, and wait for each other: not for one that hangs
+			if waiting && n.health[w].last() != 0 { // the others answer, and wait for each other: not for one that hangs
 				continue
 			}
 			err = do(ctx, n)
@@ -250,13 +250,14 @@ func (c *servers) on(ctx context.Context, nodes []*node, w work, do func(ctx con
 			if err == nil {
 				return nil
 			}
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) { // what was wrong before says why
-				return errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrCluster, errors.Join(append(failed, before, fmt.Errorf("%s: %w", n.addr, explain(err)))...)))
-			}
-			if ctx.Err() != nil {
+			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
+			waiting = waiting || unsatisfied(err)
 			err = fmt.Errorf("%s: %w", n.addr, explain(err))
+			if ctx.Err() != nil { // what was wrong before says why
+				return errors.Join(ctx.Err(), fmt.Errorf("%w: %w", ErrCluster, errors.Join(append(failed, before, err)...)))
+			}
 			if !passes(err) {
 				return fmt.Errorf("%w: %w", ErrCluster, err)
 			}
